@@ -1,0 +1,46 @@
+"""dlmkit: every architecture of a deep-learning lecture as a plugin, from one core to many GPUs.
+
+The names below are imported when they are first used, so that ``import dlmkit`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlmkit.data.module import DataModule
+    from dlmkit.errors import UserError
+    from dlmkit.media import Audio, Figure, Image, Media, Table, Text
+    from dlmkit.schedules import WarmupCosine
+    from dlmkit.tasks.sequence import SequenceTask
+    from dlmkit.tasks.task import Task
+
+__version__ = "0.1.0"
+__all__ = [
+    "Audio",
+    "DataModule",
+    "Figure",
+    "Image",
+    "Media",
+    "SequenceTask",
+    "Table",
+    "Task",
+    "Text",
+    "UserError",
+    "WarmupCosine",
+]
+
+_HOMES = {
+    "DataModule": "data.module",
+    "SequenceTask": "tasks.sequence",
+    "Task": "tasks.task",
+    "UserError": "errors",
+    "WarmupCosine": "schedules",
+} | dict.fromkeys(("Audio", "Figure", "Image", "Media", "Table", "Text"), "media")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dlmkit' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dlmkit.{_HOMES[name]}"), name)

@@ -1,0 +1,1 @@
+"""What every run does beside training: folder, checkpoints, media, the screen."""

@@ -1,0 +1,118 @@
+"""Checkpoints from which a run ends as if it had never stopped, and stopping at a batch boundary."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+__all__ = ["Interrupted", "LastCheckpoint"]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has.
+
+    Args:
+        signum: The signal that asked.
+        step: The step from which it will go on, or None where there is no checkpoint yet.
+    """
+
+    def __init__(self, signum: int, step: int | None) -> None:
+        super().__init__(signum, step)
+        self.signum, self.step = signum, step
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt``, and stops a run on Ctrl-C or SIGTERM without losing it.
+
+    It is written after every validation, at the end, when the run is stopped, and at a pace in between; never between
+    a batch and the validation that follows it, because a run resumed there would leave that validation out.
+
+    Args:
+        pace: Seconds between two checkpoints.
+    """
+
+    def __init__(self, pace: float = 60.0) -> None:
+        self.pace = pace
+        self.path: Path | None = None
+        self.saved_step: int | None = None
+        self._saved_at = time.monotonic()
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for signals."""
+        self._saved_at = time.monotonic()
+        self.saved_step = trainer.global_step if self.path is not None and self.path.exists() else None
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._asked)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Hand the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save at the pace; stop if asked."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or validation_follows(trainer, batch_idx):
+            return
+        several = trainer.world_size > 1
+        if several and batch_idx % 10 != 9:
+            return  # agreeing costs a message, so processes that run together do it now and then
+        stop, due = self._signal is not None, time.monotonic() - self._saved_at >= self.pace
+        if several:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            due = trainer.strategy.broadcast(due)
+        if stop or due:
+            self._save(trainer)
+        if stop:
+            raise Interrupted(self._signal or signal.SIGINT, self.saved_step)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Stop if asked, without waiting for a long validation: the last checkpoint stands before it."""
+        if self._signal is not None and trainer.world_size == 1 and trainer.state.fn == "fit":
+            raise Interrupted(self._signal, self.saved_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save with the validation's outcome."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where training ended."""
+        if self.saved_step != trainer.global_step:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.path is not None:
+            trainer.save_checkpoint(self.path)  # writes beside it, then renames
+            self._saved_at, self.saved_step = time.monotonic(), trainer.global_step
+
+    def _asked(self, signum: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt  # asked twice: at once
+        self._signal = signum
+
+
+def validation_follows(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether Lightning validates after this training batch."""
+    interval, per_epoch = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    if not trainer.enable_validation or interval in (None, float("inf")):
+        return False
+    last = batch_idx + 1 >= trainer.num_training_batches
+    if per_epoch is None:  # counted over epochs
+        total = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        return bool(total % interval == 0)
+    if (trainer.current_epoch + 1) % per_epoch:
+        return False
+    return last if interval == float("inf") else bool((batch_idx + 1) % interval == 0)

@@ -1,0 +1,120 @@
+"""Makes the run folder at the last moment, fills it, and tells everything else where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+
+from dlmkit import runs
+from dlmkit.callbacks.checkpoints import LastCheckpoint
+from dlmkit.callbacks.media import ShowMedia
+from dlmkit.data.module import DataModule
+from dlmkit.tracking import MetricsFile, wandb_logger
+
+__all__ = ["RunFolder", "Tracking"]
+
+
+@dataclass
+class Tracking:
+    """Whether and how a run is tracked in Weights & Biases.
+
+    Args:
+        project: The W&B project; None tracks nothing.
+        checkpoints: Whether checkpoints go up as artifacts.
+    """
+
+    project: str | None = None
+    checkpoints: bool = False
+
+
+@dataclass
+class RunFolder(Callback):
+    """The first callback of a run: everything was built and checked, so now there may be a folder.
+
+    Args:
+        parent: Where run folders go.
+        name: The run's own name, if the user gave one.
+        recipe: The recipe's name.
+        recipe_text: The recipe as written.
+        config_text: The whole resolved configuration, as YAML.
+        config: The same, as plain values.
+        packages: The distributions of the plugins it uses.
+        tracking: Whether and how to track in W&B.
+        resumed: The folder of the run to go on with.
+    """
+
+    parent: Path
+    name: str | None
+    recipe: str
+    recipe_text: str
+    config_text: str
+    config: dict[str, Any]
+    packages: list[str]
+    tracking: Tracking
+    resumed: Path | None = None
+    folder: Path = field(default=Path(), init=False)
+    metrics: MetricsFile | None = field(default=None, init=False)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Name and fill the folder on the first process, and tell all processes of it."""
+        if stage != "fit":
+            return
+        record: dict[str, Any] = {}
+        if trainer.is_global_zero:
+            self.folder = self.resumed or runs.create(self.parent, self.name, self.recipe)
+            record = self._write(trainer)
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
+        self._place(trainer, record)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.is_global_zero and isinstance(data, DataModule):
+            data.save(str(self.folder))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the figures that a resumed run will log again."""
+        if self.resumed is not None and self.metrics is not None:
+            self.metrics.rewind(trainer.global_step)
+
+    def _write(self, trainer: Trainer) -> dict[str, Any]:
+        devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
+        record = runs.provenance(self.packages, self.config.get("seed_everything"), devices)
+        if self.resumed is not None:
+            before = runs.Run(self.resumed).provenance
+            record = {**before, "resumed": [*before.get("resumed", []), record]}
+        else:
+            runs.write_text(self.folder / "recipe.yaml", self.recipe_text)
+        if self.tracking.project is not None:
+            record.setdefault("wandb", {"id": self.folder.name, "project": self.tracking.project})
+        runs.write_text(self.folder / "config.yaml", self.config_text)
+        runs.write_json(self.folder / "provenance.json", record)
+        return record
+
+    def _place(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        """Point checkpoints, media and loggers at the folder."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.folder / "checkpoints")
+            elif isinstance(callback, LastCheckpoint):
+                callback.path = self.folder / "checkpoints" / "last.ckpt"
+            elif isinstance(callback, ShowMedia):
+                callback.folder = self.folder / "media"
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):  # one that the recipe itself asks for
+                logger.experiment.config.update(self.config, allow_val_change=True)
+        self.metrics = MetricsFile(self.folder / "metrics.csv")
+        loggers = [*trainer.loggers, self.metrics]
+        if trainer.is_global_zero and self.tracking.project is not None:
+            known = record["wandb"]
+            tracker = wandb_logger(
+                self.folder, known["project"], self.config, record, known["id"], self.tracking.checkpoints
+            )
+            tracker.experiment  # noqa: B018  (starts the W&B run)
+            loggers.append(tracker)
+        trainer.loggers = loggers

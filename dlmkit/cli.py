@@ -1,0 +1,243 @@
+"""The ``dlmkit`` command: one verb for each thing a user wants; every verb imports what it needs, and no more."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlmkit import __version__
+from dlmkit.errors import UserError, did_you_mean
+
+__all__ = ["main", "parser"]
+
+_ALLOW = "also let the recipe name classes of this package (repeat for several)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: The words after ``dlmkit``; those of the process when left out.
+
+    Returns:
+        0 when all went well, 1 when a check found something, 2 for a user's mistake, 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parse(words)
+        return int(options.verb(options) or 0)
+    except UserError as error:
+        for line in error.lines():
+            print(f"dlmkit: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dlmkit: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of `dlmkit list | head` has gone
+        sys.stderr.close()
+        return 0
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    options, rest = parser().parse_known_args(words)
+    if not hasattr(options, "verb"):
+        parser().print_help()
+        raise SystemExit(0)
+    if options.takes_overrides:
+        options.overrides = rest
+    elif rest:
+        known = [s for a in options.own._actions for s in a.option_strings]
+        remedy = did_you_mean(rest[0].partition("=")[0], known, f"dlmkit {options.verb_name} --help shows its options")
+        raise UserError(f"{rest[0]} is no option of {options.verb_name}", remedy)
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(message, f"{self.prog} --help shows how it goes")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's grammar."""
+    top = _Parser(
+        prog="dlmkit",
+        description="Every architecture of a deep-learning lecture: train it, look at it, build on it.",
+        epilog="Begin with: dlmkit run lstm",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"dlmkit {__version__}")
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", parser_class=_Parser)
+    _add_training(verbs)
+    _add_catalogue(verbs)
+    _add_authoring(verbs)
+    return top
+
+
+def _verb(verbs: argparse._SubParsersAction, name: str, function: str, text: str, examples: str) -> _Parser:  # type: ignore[type-arg]
+    own: _Parser = verbs.add_parser(
+        name,
+        help=text.partition(".")[0],
+        description=text,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module, _, attribute = function.partition(":")
+
+    def call(options: argparse.Namespace) -> int | None:
+        import importlib
+
+        result: int | None = getattr(importlib.import_module(f"dlmkit.{module}"), attribute)(options)
+        return result
+
+    own.set_defaults(verb=call, takes_overrides=False, verb_name=name, own=own)
+    return own
+
+
+def _add_training(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    run = _verb(
+        verbs,
+        "run",
+        "verbs:run",
+        "Train, test and show a recipe. Options of the recipe are given as --model.x=…, --data.x=… or --trainer.x=…; "
+        "what is typed wins over the recipe.",
+        "  dlmkit run lstm                                      a plugin's own recipe\n"
+        "  dlmkit run lstm --model.hidden_size=512 --trainer.max_steps=2000\n"
+        "  dlmkit run lstm --data.source=my-text.txt            on a text of your own\n"
+        "  dlmkit run my.yaml --name first-try --wandb          your recipe, tracked in Weights & Biases\n"
+        "  dlmkit run --resume runs/first-try                   go on where it stopped\n"
+        "  dlmkit run --resume runs/first-try --trainer.max_steps=5000",
+    )
+    run.add_argument("recipe", metavar="RECIPE", nargs="?", help="a plugin, a recipe, or a YAML file")
+    run.add_argument("--resume", metavar="RUN", help="go on with this run folder; nothing else is needed")
+    run.add_argument("--config", metavar="RECIPE", action="append", default=[], help="lay another recipe on top")
+    run.add_argument("--name", help="name of the run (default: recipe, date and time)")
+    run.add_argument("--runs", metavar="DIR", default="runs", help="where run folders go (default: runs)")
+    run.add_argument("--wandb", action="store_true", help="track in Weights & Biases; without an account, offline")
+    run.add_argument("--wandb-project", metavar="NAME", help="the project to track in (default: dlmkit); implies --wandb")
+    run.add_argument("--wandb-checkpoints", action="store_true", help="keep checkpoints as artifacts; implies --wandb")
+    run.add_argument("--show-every", metavar="N", type=int, default=1, help="show at every Nth validation (default: 1)")
+    run.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
+    run.set_defaults(takes_overrides=True)
+
+    test = _verb(
+        verbs,
+        "test",
+        "verbs:test",
+        "Test a finished run again, with its best checkpoint.",
+        "  dlmkit test runs/lstm-20261124-101500\n  dlmkit test runs/first-try --data.source=other.txt",
+    )
+    test.add_argument("run", metavar="RUN", help="the run's folder")
+    test.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
+    test.set_defaults(takes_overrides=True)
+
+    sample = _verb(
+        verbs,
+        "sample",
+        "verbs:sample",
+        "Generate from a trained run. Further options are those of the task's sample method (dlmkit show NAME).",
+        "  dlmkit sample runs/first-try\n"
+        '  dlmkit sample runs/first-try --prompt "def " -n 3 --temperature=0.5 --length=200',
+    )
+    sample.add_argument("run", metavar="RUN", help="the run's folder")
+    sample.add_argument("--prompt", help="what to begin with")
+    sample.add_argument("-n", type=int, default=1, metavar="N", help="how many (default: 1)")
+    sample.add_argument("--checkpoint", metavar="FILE", help="this checkpoint instead of the run's best")
+    sample.add_argument("--out", metavar="DIR", help="where pictures and sounds go (default: RUN/samples)")
+    sample.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
+    sample.set_defaults(takes_overrides=True)
+
+    check = _verb(
+        verbs,
+        "check",
+        "verbs:check",
+        "Check a recipe, or with --plugin an installed plugin. A recipe is resolved, checked, built and taken through "
+        "one batch of training, validation and test; nothing is left behind.",
+        "  dlmkit check my.yaml\n  dlmkit check lstm --model.hidden_size=8\n  dlmkit check --plugin lstm",
+    )
+    check.add_argument("recipe", metavar="RECIPE", nargs="?", help="a plugin, a recipe, or a YAML file")
+    check.add_argument("--plugin", metavar="NAME", help="run the conformance kit on this plugin")
+    check.add_argument("--slow", action="store_true", help="with --plugin: also what starts several processes")
+    check.add_argument("--config", metavar="RECIPE", action="append", default=[], help="lay another recipe on top")
+    check.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
+    check.set_defaults(takes_overrides=True)
+
+
+def _add_catalogue(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    listing = _verb(
+        verbs,
+        "list",
+        "catalogue:list_installed",
+        "List what is installed: plugins, data and recipes, and what is broken about them.",
+        "  dlmkit list\n  dlmkit list --verify     import each, tell what raises\n  dlmkit list --json",
+    )
+    listing.add_argument("--verify", action="store_true", help="import each and report what raises (takes seconds)")
+    listing.add_argument("--json", action="store_true", help="for programs")
+
+    show = _verb(
+        verbs,
+        "show",
+        "inspection:show",
+        "Show what a plugin is. Its paper, its equations, every option with type, default and meaning, its recipes.",
+        "  dlmkit show lstm\n  dlmkit show characters",
+    )
+    show.add_argument("name", metavar="NAME", help="a task, data module or recipe of dlmkit list")
+
+    copy = _verb(
+        verbs,
+        "copy",
+        "catalogue:copy",
+        "Copy a recipe to edit it.",
+        "  dlmkit copy lstm my.yaml\n  dlmkit copy lstm         to lstm.yaml in this folder",
+    )
+    copy.add_argument("recipe", metavar="RECIPE", help="an installed recipe")
+    copy.add_argument("file", metavar="FILE", nargs="?", type=Path, help="where to (default: NAME.yaml here)")
+
+    schema = _verb(
+        verbs,
+        "schema",
+        "inspection:schema",
+        "Print the JSON Schema of a recipe, for editors that complete and check YAML.",
+        "  dlmkit schema lstm > lstm.schema.json\n"
+        "  then, as the recipe's first line: # yaml-language-server: $schema=lstm.schema.json",
+    )
+    schema.add_argument("recipe", metavar="RECIPE", help="a plugin, a recipe, or a YAML file")
+
+    completion = _verb(
+        verbs,
+        "completion",
+        "catalogue:completion",
+        "Print the shell's completion script.",
+        "  dlmkit completion bash >> ~/.bashrc\n"
+        '  dlmkit completion zsh > "${fpath[1]}/_dlmkit"',
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
+
+
+def _add_authoring(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    new = _verb(
+        verbs,
+        "new",
+        "catalogue:new",
+        "Write a plugin of your own: package, recipe, README and tests that pass as they stand.",
+        "  dlmkit new my-net\n  pip install -e my-net && dlmkit run my-net && dlmkit check --plugin my-net",
+    )
+    new.add_argument("name", metavar="NAME", help="lower-case words joined by -, such as my-net")
+    new.add_argument("--folder", type=Path, default=Path(), help="where to write it (default: here)")
+
+    _verb(
+        verbs,
+        "doctor",
+        "inspection:doctor",
+        "Look at the installation: torch, devices, plugins, versions, Weights & Biases.",
+        "  dlmkit doctor",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""LightningDataModules over Hugging Face datasets, and the data that needs no network."""

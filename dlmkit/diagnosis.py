@@ -1,0 +1,202 @@
+"""Says what is wrong with a configuration: every fault, each with file, line and remedy.
+
+jsonargparse decides what fits; where it refuses, or lets a null pass that nobody may give, the keys are walked one by
+one and asked about singly, so that all faults are known at once and each has its place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from dlmkit.errors import UserError, did_you_mean
+from dlmkit.recipe import Key, Recipe
+
+__all__ = ["diagnose", "fill_defaults", "option_type"]
+
+_CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
+
+
+def fill_defaults(config: dict[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
+    """Accept ``optimizer: {lr: 0.1}`` for the class that is the option's default.
+
+    Args:
+        config: A recipe's configuration.
+        types: The classes behind its sections.
+
+    Returns:
+        The configuration with such mappings in LightningCLI's form.
+    """
+    out = dict(config)
+    for word, cls in types.items():
+        args = config[word].get("init_args") or {}
+        parser, names = _parser(cls)
+        defaults = parser.get_defaults()
+        filled = {
+            name: {"init_args": value}
+            if isinstance(value, dict) and name in names and _is_class(defaults.get(name)) and not _CLASS_KEYS & value.keys()
+            else value
+            for name, value in args.items()
+        }
+        out[word] = {**config[word], "init_args": filled}
+    return out
+
+
+def diagnose(
+    recipe: Recipe, config: dict[str, Any], types: Mapping[str, type], links: Iterable[str], nulls_only: bool = False
+) -> list[UserError]:
+    """Every fault of a configuration.
+
+    Args:
+        recipe: Knows where each key was written.
+        config: Its configuration, possibly with defaults filled in.
+        types: The classes behind ``model``, ``data`` and ``trainer``.
+        links: What the data will tell the model.
+        nulls_only: Look only for nulls where none may be given, which jsonargparse lets pass.
+    """
+    faults = []
+    seed = config.get("seed_everything", 1)
+    if not isinstance(seed, int):
+        faults.append(recipe.fault(("seed_everything",), f"seed_everything takes a whole number, not {seed!r}"))
+    for word, cls in types.items():
+        args, key = (config[word], (word,)) if word == "trainer" else (config[word].get("init_args"), (word, "init_args"))
+        linked = set(links) if word == "model" else set()
+        faults += _class_faults(recipe, cls, args or {}, key, linked, nulls_only)
+    return faults
+
+
+def option_type(cls: type, name: str) -> str:
+    """The annotation of a constructor's parameter as written, looked up through the base classes."""
+    parameter = _parameter(cls, name)
+    note = parameter.annotation if parameter else inspect.Parameter.empty
+    if note is inspect.Parameter.empty:
+        return "another type"
+    return note if isinstance(note, str) else getattr(note, "__name__", str(note))
+
+
+def _parameter(cls: type, name: str) -> inspect.Parameter | None:
+    for base in cls.__mro__:
+        own = vars(base).get("__init__")
+        if own is not None and name in inspect.signature(own).parameters:
+            return inspect.signature(own).parameters[name]
+    return None
+
+
+def _is_required(cls: type, name: str) -> bool:
+    parameter = _parameter(cls, name)
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
+def _parser(cls: type, only: str | None = None, names: Iterable[str] = ()) -> tuple[LightningArgumentParser, list[str]]:
+    parser = LightningArgumentParser(exit_on_error=False)
+    skip: set[str | int] = {name for name in names if name != only} if only else set()
+    return parser, parser.add_class_arguments(cls, fail_untyped=False, instantiate=False, skip=skip)
+
+
+def _is_class(default: Any) -> bool:
+    return hasattr(default, "get") and default.get("class_path") is not None
+
+
+def _class_faults(
+    recipe: Recipe, cls: type, args: Any, key: Key, linked: set[str], nulls_only: bool
+) -> Iterator[UserError]:
+    owner = _owner(recipe, cls)
+    if not isinstance(args, dict):
+        yield recipe.fault(key, f"{'.'.join(key)} is {args!r}", f"give the options of {owner} below it")
+        return
+    _, names = _parser(cls)
+    for name, value in args.items():
+        below = (*key, name)
+        if name not in names:
+            remedy = did_you_mean(name, names, f"dlmkit show {owner} lists its options")
+            yield recipe.fault(below, f"{'.'.join(below)} is no option of {owner}", remedy)
+        elif value is None or not nulls_only:
+            yield from _value_faults(recipe, cls, names, name, value, below)
+    given = {*args, *linked, *_given_later(cls, key)}
+    for name in (n for n in names if n not in given and _is_required(cls, n)):
+        yield recipe.fault(key, f"{owner} needs {name}", f"give {'.'.join(key)}.{name} ({option_type(cls, name)})")
+
+
+def _given_later(cls: type, key: Key) -> list[str]:
+    """What an optimiser or schedule is given when it is made, not by the recipe: its first parameter."""
+    return list(inspect.signature(cls).parameters)[:1] if len(key) > 2 else []
+
+
+def _owner(recipe: Recipe, cls: type) -> str:
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    return next((e.name for e in recipe.used if e.path == path), cls.__qualname__)
+
+
+def _value_faults(recipe: Recipe, cls: type, names: list[str], name: str, value: Any, key: Key) -> Iterator[UserError]:
+    parser, _ = _parser(cls, name, names)
+    try:
+        if value is None:
+            parser.parse_args([f"--{name}=null"])  # as text, because a null in a mapping means "not given"
+        else:
+            parser.parse_object({name: value})
+    except Exception as error:
+        nested = list(_nested_faults(recipe, value, key))
+        yield from nested or [_explain(recipe, cls, name, value, key, str(error))]
+
+
+def _nested_faults(recipe: Recipe, value: Any, key: Key) -> Iterator[UserError]:
+    """Look for the fault inside a class that the value names, or in the items of a list."""
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _nested_faults(recipe, item, (*key, str(position)))
+        return
+    path = value.get("class_path") if isinstance(value, dict) else None
+    if not isinstance(path, str):
+        return
+    cls = _allowed_class(path)
+    if isinstance(cls, str):
+        remedy = f"if you trust it, add --allow {path.partition('.')[0]}" if "may name" in cls else _near(path)
+        yield recipe.fault((*key, "class_path"), cls, remedy)
+    else:
+        args = value.get("init_args") or {}
+        yield from _class_faults(recipe, cls, args, (*key, "init_args"), set(), nulls_only=False)
+
+
+def _allowed_class(path: str) -> type | str:
+    """The class, or why there is none; asks jsonargparse whether it may be imported before importing it."""
+    probe = LightningArgumentParser(exit_on_error=False)
+    probe.add_argument("--probe", type=type)
+    try:
+        probe.parse_object({"probe": path})
+    except Exception as error:
+        if "not allowed" in str(error):
+            return f"{path} is in none of the packages that a recipe may name"
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name) if module else None
+    except (ImportError, AttributeError):
+        found = None
+    return found if isinstance(found, type) else f"there is no class {path}"
+
+
+def _near(path: str) -> str:
+    module, _, name = path.rpartition(".")
+    try:
+        known = dir(importlib.import_module(module)) if module else []
+    except ImportError:
+        known = []
+    return did_you_mean(name, [k for k in known if k[:1].isupper()], "check its spelling")
+
+
+def _explain(recipe: Recipe, cls: type, name: str, value: Any, key: Key, reason: str) -> UserError:
+    kind = re.sub(r"\s*\|\s*", " or ", option_type(cls, name)).replace("None", "null")
+    if "not allowed" in reason and isinstance(value, str):
+        what, remedy = f"{value} is in none of the packages that a recipe may name", f"--allow {value.split('.')[0]}"
+        return recipe.fault(key, what, f"if you trust it, add {remedy}")
+    shown = "null" if value is None else repr(value)
+    return recipe.fault(key, f"{'.'.join(key)} is {shown}", f"{_owner(recipe, cls)} takes {_article(kind)} there")
+
+
+def _article(kind: str) -> str:
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
+    return " or ".join(words.get(part, part) for part in kind.split(" or "))

@@ -1,0 +1,291 @@
+"""From a recipe to a finished run, over LightningCLI: checked configuration, then data, model, trainer, then the run."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from dlmkit import plugins
+from dlmkit.diagnosis import diagnose, fill_defaults
+from dlmkit.errors import Faults, UserError
+from dlmkit.recipe import Recipe
+
+__all__ = ["Allowed", "Engine", "build", "load_checkpoint", "load_task"]
+
+# Below these a recipe may name any class; naming torch as a whole would let a recipe run shell commands.
+_TRUSTED = ("dlmkit", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The packages whose classes a recipe may name.
+
+    Args:
+        packages: What the user allows beyond dlmkit, its plugins and the trusted parts of the stack.
+    """
+
+    packages: tuple[str, ...] = ()
+
+    def apply(self, recipe: Recipe) -> None:
+        """Tell jsonargparse, and check the classes of model and data, which are imported first.
+
+        Raises:
+            UserError: If the recipe names another class.
+        """
+        registered = {e.value.partition(":")[0].partition(".")[0] for e in plugins.installed() if e.kind != "recipes"}
+        mine = {e.value.partition(":")[0].partition(".")[0] for e in recipe.used}
+        allowed = [*_TRUSTED, *self.packages, *sorted(mine)]
+        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
+        for word in ("model", "data"):
+            path = recipe.config[word]["class_path"]
+            if not any(path == p or path.startswith(f"{p}.") for p in (*allowed, *registered)):
+                top = path.partition(".")[0]
+                remedy = f"if you trust it, add --allow {top}"
+                what = f"{path} is in none of the packages that a recipe may name"
+                raise recipe.fault((word, "class_path"), what, remedy)
+
+
+class Engine(LightningCLI):
+    """LightningCLI that is given a read recipe instead of the command line.
+
+    Args:
+        recipe: Read, merged, its names resolved.
+        callbacks: What this run does beside training.
+        trainer_options: Trainer arguments that are the command's own and are not saved.
+    """
+
+    def __init__(
+        self, recipe: Recipe, callbacks: Sequence[Callback] = (), trainer_options: dict[str, Any] | None = None
+    ) -> None:
+        self.recipe = recipe
+        self.trainer_options = trainer_options or {}
+        self.own_callbacks = list(callbacks)
+        self.model_type = _import(recipe, "model", LightningModule)
+        self.data_type = _import(recipe, "data", LightningDataModule)
+        self.links = _links(self.data_type, self.model_type)
+        self.typed = self._take_typed()
+        super().__init__(
+            run=False,
+            args={},
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            seed_everything_default=1,
+            parser_kwargs={"exit_on_error": False},
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+        )
+
+    def _take_typed(self) -> dict[str, Any]:
+        """Values that the user gave for what the data knows; they are compared with it once it is built."""
+        given = self.recipe.config["model"].get("init_args") or {}
+        return {name: given.pop(name) for name in self.links if name in given}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what the data knows to the model's parameters of the same name."""
+        for name in self.links:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Check the recipe's configuration; all faults are told at once."""
+        config = fill_defaults(self.recipe.config, {"model": self.model_type, "data": self.data_type})
+        refused = None
+        try:
+            self.config = parser.parse_object(config)
+        except Exception as error:
+            refused = error
+        faults = diagnose(self.recipe, config, self._types(), self.links, nulls_only=refused is None)
+        if faults:
+            raise Faults(faults)
+        if refused is not None:
+            raise _from_jsonargparse(self.recipe, refused)
+
+    def _types(self) -> dict[str, type]:
+        return {"model": self.model_type, "data": self.data_type, "trainer": Trainer}
+
+    def instantiate_classes(self) -> None:
+        """Build the data, then the model with what the data knows, then the trainer."""
+        with warnings.catch_warnings():
+            super().instantiate_classes()
+        self._write_links_back()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The recipe's trainer with the command's own callbacks; on the screen is only what dlmkit prints."""
+        settings = dict(self._get(self.config_init, "trainer", default={}))
+        own = list(self.own_callbacks)
+        if any(isinstance(c, ModelCheckpoint) for c in settings.get("callbacks") or []):
+            own = [c for c in own if not isinstance(c, ModelCheckpoint)]
+        settings["callbacks"] = [*own, *(settings.get("callbacks") or [])]
+        settings["logger"] = settings.get("logger") or False
+        settings |= {"enable_progress_bar": False, "enable_model_summary": False} | self.trainer_options
+        try:
+            return Trainer(**settings)
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError, ModuleNotFoundError) as error:
+            raise _trainer_fault(self.recipe, settings, error) from error
+
+    def _write_links_back(self) -> None:
+        """Complete the configuration with what the data said; contradict what was typed otherwise."""
+        faults = []
+        for name in self.links:
+            value = getattr(self.datamodule, name)
+            self.config.model.init_args[name] = value
+            if name in self.typed and self.typed[name] != value:
+                what = f"{name} is {self.typed[name]!r}, but the data says {value!r}"
+                faults.append(self.recipe.fault(("model", "init_args", name), what, "leave it out: it follows the data"))
+        if faults:
+            raise Faults(faults)
+
+    def config_text(self) -> str:
+        """The whole resolved configuration as YAML that plain LightningCLI reads."""
+        text: str = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, skip_validation=True)
+        head = "# The whole configuration of a dlmkit run. Plain LightningCLI reads it too: fit --config config.yaml\n"
+        return head + text
+
+    def config_values(self) -> dict[str, Any]:
+        """The same as plain values."""
+        values: dict[str, Any] = yaml.safe_load(self.config_text())
+        return values
+
+
+def build(
+    recipe: Recipe,
+    callbacks: Sequence[Callback] = (),
+    allowed: Allowed = Allowed(),  # noqa: B008  (frozen)
+    trainer_options: dict[str, Any] | None = None,
+) -> Engine:
+    """Check a recipe and build its data, model and trainer; nothing is written.
+
+    Args:
+        recipe: From :func:`dlmkit.recipe.read`.
+        callbacks: What the run does beside training.
+        allowed: Packages that the recipe may name classes of.
+        trainer_options: Trainer arguments that are the command's own.
+
+    Raises:
+        UserError: For every fault of the recipe, a line each.
+    """
+    allowed.apply(recipe)
+    return Engine(recipe, callbacks, trainer_options)
+
+
+def load_task(recipe: Recipe, allowed: Allowed = Allowed()) -> LightningModule:  # noqa: B008  (frozen)
+    """Build only the model of a run's saved configuration; its data need not be there any more.
+
+    Args:
+        recipe: From :func:`dlmkit.recipe.from_config`.
+        allowed: Packages that it may name classes of.
+    """
+    allowed.apply(recipe)
+    _import(recipe, "model", LightningModule)
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "model", fail_untyped=False, required=True)
+    config = parser.parse_object({"model": recipe.config["model"]})
+    task: LightningModule = parser.instantiate_classes(config).model
+    return task
+
+
+def load_checkpoint(task: LightningModule, path: Path) -> dict[str, Any]:
+    """Put a checkpoint's weights into a task; no code from the file is run.
+
+    Args:
+        task: Of the class and size that wrote it.
+        path: The checkpoint.
+
+    Returns:
+        The whole checkpoint.
+
+    Raises:
+        UserError: If it is missing, truncated, of another kind or of another network.
+    """
+    checkpoint = read_checkpoint(path)
+    task.on_load_checkpoint(checkpoint)
+    try:
+        task.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        remedy = "give the run that it belongs to"
+        raise UserError(f"it holds another network: {_first_line(error)}", remedy, str(path)) from None
+    return checkpoint
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running code from it.
+
+    Raises:
+        UserError: If it is missing, truncated or not a checkpoint of Lightning's.
+    """
+    if not path.is_file():
+        raise UserError("there is no such checkpoint", "the run may have been stopped before its first", str(path))
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        remedy = "it may be cut short or of another program; use another checkpoint of the run's checkpoints folder"
+        raise UserError(f"cannot be read as a checkpoint ({_first_line(error)})", remedy, str(path)) from None
+    if not isinstance(checkpoint, dict) or not {"state_dict", "loops"} <= checkpoint.keys():
+        raise UserError("is no checkpoint of a training run", "give one that dlmkit run wrote", str(path))
+    return checkpoint
+
+
+def _import(recipe: Recipe, word: str, base: type) -> type:
+    """The class that a recipe names for model or data.
+
+    Raises:
+        UserError: If it does not import or is of another kind.
+    """
+    path = recipe.config[word]["class_path"]
+    where = recipe.place((word, "class_path"))
+    entry = next((e for e in recipe.used if e.path == path), None)
+    if entry is None:
+        module, _, name = path.rpartition(".")
+        entry = plugins.Entry(word, name, f"{module}:{name}", module.partition(".")[0] or path, "")
+    loaded = plugins.load(entry, where)
+    if not (isinstance(loaded, type) and issubclass(loaded, base)):
+        raise UserError(f"{path} is no {base.__name__}", f"name a {base.__name__} as {word}.class_path", where)
+    return loaded
+
+
+def _links(data: type, model: type) -> list[str]:
+    """What the data knows and the model takes, by name."""
+    known = {n for n, v in inspect.getmembers(data) if isinstance(v, property) and not n.startswith("_")}
+    known -= {n for n, v in inspect.getmembers(LightningDataModule) if isinstance(v, property)}
+    parser = LightningArgumentParser(exit_on_error=False)
+    taken = set(parser.add_class_arguments(model, fail_untyped=False))
+    return sorted(known & taken)
+
+
+def _trainer_fault(recipe: Recipe, settings: dict[str, Any], error: Exception) -> UserError:
+    text = _first_line(error)
+    accelerator = settings.get("accelerator")
+    if accelerator in ("gpu", "cuda", "mps", "tpu") and "ccelerator" in text:
+        remedy = "leave accelerator out (auto takes what is there), or say cpu; dlmkit doctor shows the devices"
+        return recipe.fault(("trainer", "accelerator"), f"no {accelerator} is to be found here", remedy)
+    named = next((k for k in recipe.config["trainer"] if k in text), None)
+    key = ("trainer", named) if named else ("trainer",)
+    return recipe.fault(key, f"the trainer cannot be made: {text}", "change this option")
+
+
+def _from_jsonargparse(recipe: Recipe, error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    return UserError(_first_line(error), "dlmkit show NAME lists a class's options", str(recipe.path))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def namespace_values(config: Namespace) -> dict[str, Any]:
+    """A jsonargparse namespace as plain values."""
+    values: dict[str, Any] = config.as_dict()
+    return values

@@ -1,0 +1,182 @@
+"""What a run shows on the screen: a head, live progress, and last lines that say what came out and what to do next."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from dlmkit.errors import UserError
+from dlmkit.media import Media
+from dlmkit.media import Text as TextMedia
+
+__all__ = ["ProgressLine", "console", "figures_table", "print_next", "print_rows", "print_samples", "quote"]
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def quote(*words: str) -> str:
+    """A command as the user's shell reads it."""
+    return shlex.join(words)
+
+
+def print_rows(rows: dict[str, str]) -> None:
+    """Print labelled lines."""
+    width = max(map(len, rows))
+    for label, value in rows.items():
+        console.print(Text(f"{label:<{width}}  ", style="bold cyan") + Text(value))
+
+
+class ProgressLine(Callback):
+    """A live line on a terminal; elsewhere a plain line after each validation and each tenth of the way.
+
+    Training stops with an error when the loss is no number any more.
+    """
+
+    def __init__(self) -> None:
+        self.bar: Progress | None = None
+        self.live: Live | None = None
+        self.seconds = 0.0
+        self._started = 0.0
+        self._first = 0
+        self._told = 0
+        self._refreshed = 0.0
+        self._phase = "training"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock and, on a terminal, the live line."""
+        self._started, self._first = time.monotonic(), trainer.global_step
+        if not trainer.is_global_zero or not console.is_terminal:
+            return
+        columns = (
+            TextColumn("[bold cyan]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=console, auto_refresh=False, transient=True)
+        total = trainer.estimated_stepping_batches
+        self.bar.add_task("training", total=None if total == float("inf") else total, figures="")
+        self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Refresh twice a second."""
+        now = time.monotonic()
+        if now - self._refreshed < 0.5:
+            return
+        self._refreshed = now
+        self._check_loss(trainer)
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=trainer.global_step, figures=self._figures(trainer))
+            self.bar.refresh()
+        elif trainer.is_global_zero and not console.is_terminal:
+            self._tell_tenth(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """On anything but a terminal, tell the outcome in a line of its own."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero and self.bar is None:
+            self._tell(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._check_loss(trainer)
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._started:
+            self.seconds += time.monotonic() - self._started
+            self._started = 0.0
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _figures(self, trainer: Trainer) -> str:
+        metrics = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float))}
+        shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("/loss")]
+        speed = (trainer.global_step - self._first) / max(1e-9, time.monotonic() - self._started)
+        return "  ".join([*shown, f"{speed:.1f} steps/s"])
+
+    def _tell_tenth(self, trainer: Trainer) -> None:
+        if self._tenth(trainer) > self._told:
+            self._tell(trainer)
+
+    def _tenth(self, trainer: Trainer) -> int:
+        total = trainer.estimated_stepping_batches
+        return int(10 * trainer.global_step / total) if total not in (0, float("inf")) else 0
+
+    def _tell(self, trainer: Trainer) -> None:
+        self._told = self._tenth(trainer)
+        total = trainer.estimated_stepping_batches
+        of = "" if total == float("inf") else f"/{int(total)}"
+        console.print(f"step {trainer.global_step}{of}  {self._figures(trainer)}")
+
+    def _check_loss(self, trainer: Trainer) -> None:
+        loss = trainer.callback_metrics.get("train/loss")
+        if loss is not None and not math.isfinite(float(loss)):
+            remedy = "lower the learning rate, or clip gradients (--trainer.gradient_clip_val=1)"
+            raise UserError(f"the loss is {float(loss)} at step {trainer.global_step}", remedy)
+
+
+def figures_table(title: str, metrics: dict[str, float], baselines: dict[str, dict[str, float]], headline: str) -> Table:
+    """The metrics of a stage, each beside what simple methods reach.
+
+    Args:
+        title: Names the run's own column.
+        metrics: Name to figure.
+        baselines: Metric name to method to figure.
+        headline: The metric that comes first.
+    """
+    methods = sorted({m for values in baselines.values() for m in values}, key=lambda m: _worst(baselines, m))
+    table = Table(box=None, pad_edge=False, header_style="bold cyan")
+    table.add_column("")
+    table.add_column(title, justify="right", style="bold")
+    for method in methods:
+        table.add_column(method, justify="right")
+    for name in sorted(metrics, key=lambda n: (n != headline, n)):
+        cells = [_cell(baselines.get(name, {}).get(m)) for m in methods]
+        table.add_row(name.replace("_", " "), _cell(metrics[name]), *cells)
+    return table
+
+
+def _worst(baselines: dict[str, dict[str, float]], method: str) -> float:
+    return min(values.get(method, math.inf) for values in baselines.values())
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def print_samples(media: dict[str, Media]) -> None:
+    """Print the texts among the media, framed."""
+    for name, item in media.items():
+        if isinstance(item, TextMedia):
+            body = Text("\n".join(item.text.splitlines()[:14]))
+            console.print(Panel(Group(body), title=name, title_align="left", border_style="cyan", width=_width()))
+
+
+def _width() -> int:
+    return min(100, console.width if console.is_terminal else int(os.environ.get("COLUMNS", "100")))
+
+
+def print_next(command: str, what: str) -> None:
+    """Print the command to try next."""
+    console.print(Text("next  ", style="bold cyan") + Text(command, style="bold") + Text(f"   {what}", style="dim"))

@@ -1,0 +1,1 @@
+"""LightningModule base classes: what every plugin would otherwise repeat."""

@@ -1,0 +1,143 @@
+"""The base of every task: a child says its loss and what it shows, the rest is here once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.distributed
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from dlmkit.data.module import Batch
+from dlmkit.media import Media
+from dlmkit.schedules import WarmupCosine
+
+__all__ = ["Metrics", "Task"]
+
+Stage = Literal["train", "val", "test"]
+Metrics = Mapping[str, Tensor | tuple[Tensor, int]]
+
+
+class Task(LightningModule, ABC):
+    """A network with a loss, trained by Lightning.
+
+    A child gives :meth:`loss` and usually :meth:`show`. The three steps, the names ``train/loss``, ``val/loss``,
+    ``test/loss``, the optimiser and its schedule, and gradients that do not depend on the number of processes are
+    here.
+
+    Args:
+        optimizer: Makes the optimiser from the parameters.
+        lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
+    """
+
+    monitor: ClassVar[str] = "val/loss"
+    """The metric by which the best checkpoint is chosen, unless the recipe's own ModelCheckpoint says otherwise."""
+
+    monitor_mode: ClassVar[Literal["min", "max"]] = "min"
+
+    headline: ClassVar[str] = "test/loss"
+    """The metric that the run's last lines report."""
+
+    conformance: ClassVar[Mapping[str, str]] = {}
+    """Checks of the conformance kit that make no sense here: name to reason."""
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=0.001),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor | tuple[Tensor, Metrics]:
+        """The quantity that is minimised.
+
+        Args:
+            batch: What the data module gives.
+
+        Returns:
+            The mean over the batch, and optionally further metrics: name to value, or to (value, number of items
+            that it is the mean of).
+        """
+
+    def show(self, batch: Batch) -> Mapping[str, Media]:
+        """What to look at; called in evaluation mode, without gradients, on the first validation batch."""
+        return {}
+
+    def count(self, batch: Batch) -> int:
+        """How many items the loss of a batch is the mean of: targets if there are any, else examples."""
+        tensor = batch["target"] if "target" in batch else next(iter(batch.values()))
+        return tensor.numel() if "target" in batch else len(tensor)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One batch of training; the gradient is that of the mean over all processes' items."""
+        loss, metrics, count = self._evaluate(batch)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
+        self._log_metrics("train", metrics, count)
+        return loss * self._share(count)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """One batch of validation."""
+        self._evaluation_step("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """One batch of the test."""
+        self._evaluation_step("test", batch)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser and, if asked for, its schedule, stepped after every batch."""
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
+            steps = self.trainer.estimated_stepping_batches
+            scheduler.total_steps = int(steps) if steps != float("inf") else None
+        if isinstance(scheduler, ReduceLROnPlateau):
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": scheduler.monitor}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _evaluate(self, batch: Batch) -> tuple[Tensor, Metrics, int]:
+        out = self.loss(batch)
+        loss, metrics = out if isinstance(out, tuple) else (out, {})
+        return loss, metrics, self.count(batch)
+
+    def _evaluation_step(self, stage: Stage, batch: Batch) -> None:
+        loss, metrics, count = self._evaluate(batch)
+        self._log_metrics(stage, {"loss": loss, **metrics}, count)
+
+    def _log_metrics(self, stage: Stage, metrics: Metrics, count: int) -> None:
+        """Log means that are right over unequal batches and several processes."""
+        evaluating = stage != "train"
+        for name, value in metrics.items():
+            mean, items = value if isinstance(value, tuple) else (value, count)
+            self.log(f"{stage}/{name}", mean.detach(), batch_size=items, sync_dist=evaluating, prog_bar=evaluating)
+
+    def _share(self, count: int) -> float:
+        """What this process's mean weighs, so that the average over processes is the mean over all items."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return 1.0
+        total = torch.tensor(float(count), device=self.device)
+        torch.distributed.all_reduce(total)
+        return count * torch.distributed.get_world_size() / float(total)
+
+    def on_fit_start(self) -> None:
+        """Nothing of an evaluation may be left when training starts."""
+        self.train()
+
+    def sample(self, prompt: str = "", n: int = 1, **options: Any) -> list[Media]:
+        """Generate from the trained network; a generative child overrides this.
+
+        Raises:
+            UserError: If the task generates nothing.
+        """
+        from dlmkit.errors import UserError
+
+        raise UserError(f"{type(self).__name__} generates nothing", "look at the run's media folder instead")

@@ -1,0 +1,390 @@
+"""The verbs that train or use a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import math
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlmkit import recipe as recipes
+from dlmkit import runs
+from dlmkit.errors import UserError
+
+if TYPE_CHECKING:
+    from dlmkit.engine import Allowed, Engine
+    from dlmkit.recipe import Recipe
+
+__all__ = ["check", "run", "sample", "test"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """``dlmkit run``: train, test, show."""
+    if options.resume:
+        if options.recipe:
+            raise UserError(f"--resume goes on with a run; the recipe {options.recipe} is not needed", "leave it out")
+        resumed = runs.Run(options.resume)
+        recipe = recipes.from_config(resumed.config, resumed.folder.name, options.overrides)
+        return _train(recipe, options, resumed)
+    if not options.recipe:
+        raise UserError("which recipe?", "dlmkit run lstm trains one; dlmkit list shows all")
+    recipe = recipes.read(options.recipe, options.overrides, options.config)
+    runs.check_parent(Path(options.runs), options.name)
+    return _train(recipe, options, None)
+
+
+def test(options: argparse.Namespace) -> int:
+    """``dlmkit test``: the test of a finished run, again."""
+    folder = runs.Run(options.run)
+    recipe = recipes.from_config(folder.config, folder.folder.name, options.overrides)
+    path = folder.best()
+    with _quiet():
+        from dlmkit import screen
+        from dlmkit.engine import build, read_checkpoint
+
+        read_checkpoint(path)
+        engine = build(recipe, allowed=_allowed(options))
+        metrics = engine.trainer.test(engine.model, engine.datamodule, ckpt_path=path, verbose=False)[0]
+        screen.console.print(_table(engine, metrics))
+    return 0
+
+
+def sample(options: argparse.Namespace) -> int:
+    """``dlmkit sample``: generate from a trained run, whose data need not be there any more."""
+    folder = runs.Run(options.run)
+    path = Path(options.checkpoint) if options.checkpoint else folder.best()
+    recipe = recipes.from_config(folder.config, folder.folder.name)
+    with _quiet():
+        from dlmkit.engine import load_checkpoint, load_task
+
+        task = load_task(recipe, _allowed(options))
+        load_checkpoint(task, path)
+        task.eval()
+        if not callable(getattr(task, "sample", None)):
+            raise UserError(f"{recipe.name} has nothing that generates", "look at its media folder", str(folder.folder))
+        media = task.sample(**_sample_options(type(task), options))
+        _print_media(media, Path(options.out or folder.folder / "samples"))
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """``dlmkit check``: a recipe through one batch of everything, or the conformance kit on a plugin."""
+    if options.plugin:
+        from dlmkit.testing import run_kit
+
+        return run_kit(options.plugin, slow=options.slow)
+    if not options.recipe:
+        raise UserError("what is to be checked?", "name a recipe, or a plugin with --plugin NAME")
+    recipe = recipes.read(options.recipe, options.overrides, options.config)
+    started = time.monotonic()
+    with _quiet(), tempfile.TemporaryDirectory() as scratch:
+        from dlmkit import screen
+        from dlmkit.callbacks.media import ShowMedia
+        from dlmkit.engine import build
+
+        showing = ShowMedia()
+        showing.folder = Path(scratch)
+        one_batch = {"fast_dev_run": 1, "default_root_dir": scratch}
+        engine = build(recipe, [showing], _allowed(options), one_batch)
+        engine.trainer.fit(engine.model, engine.datamodule)
+        metrics = engine.trainer.test(engine.model, engine.datamodule, verbose=False)[0]
+        _require_finite(recipe, metrics)
+        if showing.faults:
+            raise UserError(showing.faults[0], "mend the task's show method")
+        took = time.monotonic() - started
+        loss = ", ".join(f"{k} {v:.3f}" for k, v in metrics.items())
+        screen.console.print(f"{options.recipe} is sound: one batch of training, validation and test in {took:.1f} s")
+        screen.console.print(f"untrained: {loss}")
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> int:
+    with _quiet():
+        from dlmkit import screen
+        from dlmkit.callbacks.checkpoints import Interrupted
+
+        engine = _build(recipe, options, resumed)
+        checkpoint = _checkpoint_to_resume(engine, resumed)
+        if engine.trainer.is_global_zero:
+            _print_head(engine)
+        try:
+            engine.trainer.fit(engine.model, engine.datamodule, ckpt_path=checkpoint, weights_only=True)
+        except Interrupted as stop:
+            return _stopped(engine, stop)
+        _tell_faults(engine)
+        trained = {k: float(v) for k, v in engine.trainer.callback_metrics.items()}
+        metrics, best = _test_best(engine)
+        if engine.trainer.is_global_zero:
+            _finish(engine, {**trained, **metrics}, best)
+            screen.console.print()
+            _print_outcome(engine, metrics, best)
+    return 0
+
+
+def _build(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> Engine:
+    from dlmkit.callbacks.checkpoints import LastCheckpoint
+    from dlmkit.callbacks.media import ShowMedia
+    from dlmkit.callbacks.run_folder import RunFolder, Tracking
+    from dlmkit.callbacks.seeding import Seeding
+    from dlmkit.engine import build
+    from dlmkit.screen import ProgressLine
+
+    project = _project(options, resumed)
+    name = recipe.name if resumed is None else resumed.folder.name
+    folder = RunFolder(
+        parent=Path(options.runs),
+        name=options.name,
+        recipe=name,
+        recipe_text=recipe.text,
+        config_text="",
+        config={},
+        packages=sorted({e.package for e in recipe.used} - {"dlmkit"}),
+        tracking=Tracking(project, options.wandb_checkpoints),
+        resumed=resumed.folder if resumed else None,
+    )
+    callbacks = [folder, Seeding(), ShowMedia(max(1, options.show_every)), ProgressLine(), LastCheckpoint()]
+    engine = build(recipe, callbacks, _allowed(options))
+    folder.config_text, folder.config = engine.config_text(), engine.config_values()
+    _add_best_checkpoint(engine)
+    return engine
+
+
+def _project(options: argparse.Namespace, resumed: runs.Run | None) -> str | None:
+    known = resumed.provenance.get("wandb", {}).get("project") if resumed else None
+    if known or options.wandb or options.wandb_project or options.wandb_checkpoints:
+        return str(known or options.wandb_project or "dlmkit")
+    return None
+
+
+def _add_best_checkpoint(engine: Engine) -> None:
+    """Keep the best checkpoint by the task's metric, unless the recipe has a ModelCheckpoint of its own."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    trainer: Any = engine.trainer
+    if any(isinstance(c, ModelCheckpoint) for c in trainer.callbacks) or not trainer.limit_val_batches:
+        return
+    monitor, mode = getattr(engine.model, "monitor", "val/loss"), getattr(engine.model, "monitor_mode", "min")
+    best = ModelCheckpoint(monitor=monitor, mode=mode, filename="best", enable_version_counter=False)
+    last = next(i for i, c in enumerate(trainer.callbacks) if type(c).__name__ == "LastCheckpoint")
+    trainer.callbacks.insert(last, best)  # before it, so that last.ckpt knows of the new best
+
+
+def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> Path | None:
+    if resumed is None:
+        return None
+    from dlmkit.engine import read_checkpoint
+
+    checkpoint = read_checkpoint(resumed.last)
+    have, want = checkpoint["state_dict"], engine.model.state_dict()
+    if {k: v.shape for k, v in have.items()} != {k: v.shape for k, v in want.items()}:
+        remedy = "resume with the options that the run was started with"
+        raise UserError("the checkpoint is of another network than the run's configuration", remedy, str(resumed.last))
+    steps = engine.trainer.max_steps
+    if 0 <= steps <= checkpoint["global_step"]:
+        done = checkpoint["global_step"]
+        remedy = f"ask for more, such as --trainer.max_steps={2 * done}"
+        raise UserError(f"the run has done its {done} steps already", remedy, str(resumed.folder))
+    return resumed.last
+
+
+def _test_best(engine: Engine) -> tuple[dict[str, float], Path | None]:
+    """Test with the best weights, where a validation has chosen them."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    trainer = engine.trainer
+    chosen = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    best = next((Path(path) for path in chosen if path), None)
+    results = trainer.test(engine.model, engine.datamodule, ckpt_path=best, verbose=False, weights_only=True)
+    return dict(results[0]) if results else {}, best
+
+
+def _stopped(engine: Engine, stop: Any) -> int:
+    from dlmkit import screen
+
+    folder = _folder(engine)
+    if engine.trainer.is_global_zero:
+        status = {"status": "interrupted", "steps": stop.step, "seconds": _seconds(engine)}
+        runs.write_json(folder.folder / "summary.json", status)
+        if stop.step is None:
+            screen.console.print("stopped before the first checkpoint; nothing was lost that a new run does not repeat")
+        else:
+            screen.console.print(f"stopped at step {stop.step}; {folder.folder} holds everything")
+            screen.print_next(screen.quote("dlmkit", "run", "--resume", str(folder.folder)), "go on from there")
+    return 143 if stop.signum == signal.SIGTERM else 130
+
+
+def _finish(engine: Engine, metrics: dict[str, float], best: Path | None) -> None:
+    """Write the summary, and close the tracker."""
+    folder = _folder(engine).folder
+    summary = {
+        "status": "finished",
+        "metrics": metrics,
+        "baselines": _baselines(engine),
+        "steps": engine.trainer.global_step,
+        "epochs": engine.trainer.current_epoch,
+        "seconds": _seconds(engine),
+        "best_checkpoint": str(best.relative_to(folder)) if best and best.is_relative_to(folder) else best,
+    }
+    runs.write_json(folder / "summary.json", summary)
+    for logger in engine.trainer.loggers:
+        logger.finalize("success")
+
+
+# ------------------------------------------------------------------------------------------------------- the screen
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what other libraries say off the screen; what a plugin says is not theirs and stays."""
+    import lightning.pytorch  # noqa: F401  (it sets its loggers' levels when it is imported)
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            for module in ("lightning", "torch", "jsonargparse", "datasets", "wandb", "matplotlib", "huggingface_hub"):
+                warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
+        for name in ("lightning", "lightning.pytorch", "lightning.fabric", "datasets", "wandb", "torch"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+
+
+def _print_head(engine: Engine) -> None:
+    from dlmkit import __version__, screen
+
+    task = engine.model
+    title = (type(task).__doc__ or type(task).__name__).strip().splitlines()[0]
+    parameters = sum(p.numel() for p in task.parameters())
+    rows = {
+        "dlmkit": f"{__version__} · {engine.recipe.name} · {title}",
+        "data": getattr(engine.datamodule, "describe", lambda: type(engine.datamodule).__name__)(),
+        "model": f"{type(task).__name__}, {parameters:,} parameters",
+        "device": _device(engine),
+    }
+    screen.print_rows(rows)
+
+
+def _device(engine: Engine) -> str:
+    import torch
+
+    trainer = engine.trainer
+    kind = trainer.strategy.root_device.type
+    name = torch.cuda.get_device_name() if kind == "cuda" else f"{kind}, {torch.get_num_threads()} threads"
+    return name if trainer.world_size == 1 else f"{trainer.world_size} × {name}"
+
+
+def _print_outcome(engine: Engine, metrics: dict[str, float], best: Path | None) -> None:
+    from dlmkit import screen
+
+    folder = _folder(engine).folder
+    showing = _callback(engine, "ShowMedia")
+    screen.console.print(_table(engine, metrics))
+    screen.print_samples(showing.latest_media)
+    shown = {name: str(path) for name, path in showing.latest.items() if path.suffix != ".txt"}
+    minutes, seconds = divmod(round(_seconds(engine)), 60)
+    took = f"{engine.trainer.global_step} steps in {minutes} min {seconds} s"
+    screen.print_rows({**shown, "run": f"{folder}   ({took})"})
+    if type(engine.model).sample is not _base_sample():
+        screen.print_next(screen.quote("dlmkit", "sample", str(folder)), "more of it from the trained network")
+    else:
+        screen.print_next(screen.quote("dlmkit", "test", str(folder)), "test it again")
+
+
+def _base_sample() -> Any:
+    from dlmkit.tasks.task import Task
+
+    return Task.sample
+
+
+def _table(engine: Engine, metrics: dict[str, float]) -> Any:
+    from dlmkit import screen
+
+    headline = getattr(engine.model, "headline", "test/loss")
+    return screen.figures_table(type(engine.model).__name__, metrics, _baselines(engine), headline)
+
+
+def _tell_faults(engine: Engine) -> None:
+    from dlmkit import screen
+
+    for fault in dict.fromkeys(_callback(engine, "ShowMedia").faults):
+        screen.console.print(f"dlmkit: {fault}; the run went on without its pictures", style="yellow")
+
+
+def _print_media(media: list[Any], folder: Path) -> None:
+    from dlmkit import screen
+    from dlmkit.media import Text
+
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number, item in enumerate(media, 1):
+        if isinstance(item, Text):
+            print(item.text)
+            print("─" * 20) if number < len(media) else None
+        else:
+            screen.console.print(str(item.save(folder, f"{stamp}-{number}")))
+
+
+# ---------------------------------------------------------------------------------------------------------- helpers
+
+
+def _allowed(options: argparse.Namespace) -> Allowed:
+    from dlmkit.engine import Allowed
+
+    return Allowed(tuple(options.allow))
+
+
+def _callback(engine: Engine, name: str) -> Any:
+    trainer: Any = engine.trainer
+    return next(c for c in trainer.callbacks if type(c).__name__ == name)
+
+
+def _folder(engine: Engine) -> Any:
+    return _callback(engine, "RunFolder")
+
+
+def _seconds(engine: Engine) -> float:
+    return round(float(_callback(engine, "ProgressLine").seconds), 1)
+
+
+def _baselines(engine: Engine) -> dict[str, dict[str, float]]:
+    known: dict[str, dict[str, float]] = getattr(engine.datamodule, "baselines", dict)()
+    return known
+
+
+def _require_finite(recipe: Recipe, metrics: dict[str, float]) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise UserError(f"{name} is {value} on the first batch", "check the loss", str(recipe.path))
+
+
+def _sample_options(cls: type, options: argparse.Namespace) -> dict[str, Any]:
+    """The options of a task's own ``sample``, checked by jsonargparse."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    names = parser.add_method_arguments(cls, "sample", fail_untyped=False)
+    given = dict(recipes.parse_overrides(options.overrides))
+    if options.prompt is not None:
+        given["prompt",] = options.prompt
+    given["n",] = options.n
+    values = {".".join(key): value for key, value in given.items()}
+    for name in values:
+        if name not in names:
+            from dlmkit.errors import did_you_mean
+
+            what = f"--{name} is no option of {cls.__name__}'s sample"
+            raise UserError(what, did_you_mean(name, names, f"it takes {', '.join('--' + n for n in names)}"))
+    try:
+        checked = parser.parse_object(values)
+    except Exception as error:
+        raise UserError(" ".join(str(error).split()), "dlmkit sample --help shows an example", "sample") from None
+    result: dict[str, Any] = parser.instantiate_classes(checked).as_dict()
+    return result
