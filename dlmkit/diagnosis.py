@@ -198,5 +198,5 @@ def _explain(recipe: Recipe, cls: type, name: str, value: Any, key: Key, reason:
 
 
 def _article(kind: str) -> str:
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
-    return " or ".join(words.get(part, part) for part in kind.split(" or "))
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "tuple": "a list"}
+    return " or ".join(words.get(part.partition("[")[0], part) for part in kind.split(" or "))

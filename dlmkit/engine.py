@@ -266,7 +266,7 @@ def _links(data: type, model: type) -> list[str]:
 def _trainer_fault(recipe: Recipe, settings: dict[str, Any], error: Exception) -> UserError:
     text = _first_line(error)
     accelerator = settings.get("accelerator")
-    if accelerator in ("gpu", "cuda", "mps", "tpu") and "ccelerator" in text:
+    if accelerator in ("gpu", "cuda", "mps", "tpu") and ("ccelerator" in text or "backend" in text):
         remedy = "leave accelerator out (auto takes what is there), or say cpu; dlmkit doctor shows the devices"
         return recipe.fault(("trainer", "accelerator"), f"no {accelerator} is to be found here", remedy)
     named = next((k for k in recipe.config["trainer"] if k in text), None)

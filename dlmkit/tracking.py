@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import netrc
 import os
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,20 +88,27 @@ def _number(value: Any) -> Any:
 
 
 def wandb_ready() -> str:
-    """What W&B would do: ``online``, ``offline`` or ``disabled``; never asks for an account."""
-    mode = os.environ.get("WANDB_MODE")
+    """What W&B would do: ``online``, ``offline`` or ``disabled``; never asks for an account, nor imports wandb."""
+    mode = os.environ.get("WANDB_MODE", "")
     if mode in ("online", "offline", "disabled"):
         return mode
-    if os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true"):
-        return "disabled"
-    from wandb.sdk import wandb_setup
+    if mode == "dryrun":
+        return "offline"
+    return "online" if os.environ.get("WANDB_API_KEY") or _key_in_netrc() else "offline"
 
-    key = os.environ.get("WANDB_API_KEY") or wandb_setup.singleton().settings.api_key
-    if not key:
-        from wandb.sdk.lib import wbauth
 
-        key = getattr(wbauth, "read_netrc_auth", lambda **_: None)(host="https://api.wandb.ai")
-    return "online" if key else "offline"
+def _key_in_netrc() -> bool:
+    """Whether ``wandb login`` has left a key where W&B looks for it."""
+    host = urllib.parse.urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    named = os.environ.get("NETRC")
+    files = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    for file in files:
+        try:
+            if netrc.netrc(file).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue  # no such file, or one that W&B cannot read either
+    return False
 
 
 def wandb_logger(
@@ -115,15 +124,16 @@ def wandb_logger(
         run_id: The run's id; the same id on resuming goes on with the same run.
         checkpoints: Whether to upload checkpoints as artifacts.
     """
-    os.environ.setdefault("WANDB_SILENT", "true")
-    logger = WandbLogger(
-        name=folder.name,
-        save_dir=folder,
+    import wandb
+
+    run = wandb.init(
         project=project,
         id=run_id,
+        name=folder.name,
+        dir=folder,
         resume="allow",
-        offline=wandb_ready() == "offline",
-        log_model=checkpoints,
+        mode=wandb_ready(),  # type: ignore[arg-type]  # decided here, so that W&B never asks for an account
         config={**config, "provenance": provenance},
+        settings=wandb.Settings(silent=True, console="off"),
     )
-    return logger
+    return WandbLogger(experiment=run, log_model=checkpoints)

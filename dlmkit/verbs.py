@@ -237,8 +237,7 @@ def _finish(engine: Engine, metrics: dict[str, float], best: Path | None) -> Non
         "best_checkpoint": str(best.relative_to(folder)) if best and best.is_relative_to(folder) else best,
     }
     runs.write_json(folder / "summary.json", summary)
-    for logger in engine.trainer.loggers:
-        logger.finalize("success")
+    _folder(engine).close(engine.trainer, "success")
 
 
 # ------------------------------------------------------------------------------------------------------- the screen
@@ -270,6 +269,11 @@ def _print_head(engine: Engine) -> None:
         "model": f"{type(task).__name__}, {parameters:,} parameters",
         "device": _device(engine),
     }
+    project = _folder(engine).tracking.project
+    if project is not None:
+        from dlmkit.tracking import wandb_ready
+
+        rows["tracked"] = f"Weights & Biases, project {project}, {wandb_ready()}"
     screen.print_rows(rows)
 
 
@@ -293,6 +297,8 @@ def _print_outcome(engine: Engine, metrics: dict[str, float], best: Path | None)
     minutes, seconds = divmod(round(_seconds(engine)), 60)
     took = f"{engine.trainer.global_step} steps in {minutes} min {seconds} s"
     screen.print_rows({**shown, "run": f"{folder}   ({took})"})
+    for offline in sorted(folder.glob("wandb/offline-run-*"))[-1:]:
+        screen.print_next(screen.quote("wandb", "sync", str(offline)), "upload what was tracked offline")
     if type(engine.model).sample is not _base_sample():
         screen.print_next(screen.quote("dlmkit", "sample", str(folder)), "more of it from the trained network")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ class RunFolder(Callback):
         if self.resumed is not None and self.metrics is not None:
             self.metrics.rewind(trainer.global_step)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the tracker, so that what it has is on disk."""
+        self.close(trainer, "failed")
+
+    def close(self, trainer: Trainer, status: str) -> None:
+        """Tell the loggers that the run is over; Weights & Biases writes what it still holds."""
+        for logger in trainer.loggers:
+            logger.finalize(status)
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=0 if status == "success" else 1)
+
     def _write(self, trainer: Trainer) -> dict[str, Any]:
         devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
         record = runs.provenance(self.packages, self.config.get("seed_everything"), devices)
@@ -91,7 +103,8 @@ class RunFolder(Callback):
         else:
             runs.write_text(self.folder / "recipe.yaml", self.recipe_text)
         if self.tracking.project is not None:
-            record.setdefault("wandb", {"id": self.folder.name, "project": self.tracking.project})
+            run_id = f"{self.folder.name[:50]}-{secrets.token_hex(4)}"
+            record.setdefault("wandb", {"id": run_id, "project": self.tracking.project})
         runs.write_text(self.folder / "config.yaml", self.config_text)
         runs.write_json(self.folder / "provenance.json", record)
         return record
@@ -115,6 +128,5 @@ class RunFolder(Callback):
             tracker = wandb_logger(
                 self.folder, known["project"], self.config, record, known["id"], self.tracking.checkpoints
             )
-            tracker.experiment  # noqa: B018  (starts the W&B run)
             loggers.append(tracker)
         trainer.loggers = loggers

@@ -213,7 +213,8 @@ def _load_dataset(name: str, subset: str | None, files: list[str] | None = None)
     try:
         found = load_dataset(path, name=subset, data_files=files)
     except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
-        reason = str(fault.__cause__ or fault).partition("\n")[0]
+        inner = fault.__cause__ if isinstance(fault, exceptions.DatasetGenerationError) else None
+        reason = str(inner or fault).partition("\n")[0]
         raise UserError(f"this dataset cannot be loaded: {reason}", _remedy(name, folder, files), where) from fault
     if len(found) == 1:
         return {"train": next(iter(found.values()))}
@@ -231,7 +232,7 @@ def _remedy(name: str, path: Path, files: list[str] | None) -> str:
     siblings = [str(near) for near in path.parent.iterdir()] if path.parent.is_dir() else []
     if meant := did_you_mean(name, [STDLIB, *siblings]):
         return meant
-    return "check the spelling, data.subset and the connection (HF_HUB_OFFLINE must not be set), or give a local file"
+    return "check the spelling, data.subset, the connection and HF_HUB_OFFLINE, or give a local file"
 
 
 def _column(rows: Dataset, column: str, where: str) -> str:

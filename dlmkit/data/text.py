@@ -5,7 +5,6 @@ Dimensions: B streams of one batch, T time steps, N tokens of a split, V vocabul
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -295,11 +294,7 @@ class Subwords(Text):
         return subword_tokenizer(text, self.pieces)
 
     def _encode(self, text: str) -> Tensor:
-        ids = encode_subwords(self._tokenizer, text)
-        if self.num_workers:
-            # The loader forks after this, and tokenizers warns of its own threads then; they have done their work.
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        return ids
+        return encode_subwords(self._tokenizer, text)
 
     @cached_property
     def _ends(self) -> dict[Split, Tensor]:

@@ -1,0 +1,3 @@
+"""``dlmkit doctor``."""
+from typing import Any
+def doctor(options: Any) -> int: return 0

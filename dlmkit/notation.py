@@ -1,0 +1,223 @@
+"""Equations for the terminal: the LaTeX of a docstring as Unicode text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["plain_equation", "plain_prose"]
+
+_TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|\s+|.", re.DOTALL)
+
+_SYMBOLS = {
+    "cdot": "·",
+    "times": "×",
+    "odot": "⊙",
+    "otimes": "⊗",
+    "oplus": "⊕",
+    "ast": "∗",
+    "circ": "∘",
+    "pm": "±",
+    "mid": "|",
+    "vert": "|",
+    "Vert": "‖",
+    "|": "‖",
+    "in": "∈",
+    "notin": "∉",
+    "subset": "⊂",
+    "cup": "∪",
+    "cap": "∩",
+    "forall": "∀",
+    "exists": "∃",
+    "sim": "∼",
+    "approx": "≈",
+    "propto": "∝",
+    "equiv": "≡",
+    "neq": "≠",
+    "ne": "≠",
+    "le": "≤",
+    "leq": "≤",
+    "ge": "≥",
+    "geq": "≥",
+    "ll": "≪",
+    "gg": "≫",
+    "to": "→",
+    "rightarrow": "→",
+    "leftarrow": "←",
+    "gets": "←",
+    "mapsto": "↦",
+    "Rightarrow": "⇒",
+    "infty": "∞",
+    "partial": "∂",
+    "nabla": "∇",
+    "sum": "∑",
+    "prod": "∏",
+    "int": "∫",
+    "top": "⊤",
+    "dots": "…",
+    "ldots": "…",
+    "cdots": "⋯",
+    "langle": "⟨",
+    "rangle": "⟩",
+    "lfloor": "⌊",
+    "rfloor": "⌋",
+    "lceil": "⌈",
+    "rceil": "⌉",
+    "ell": "ℓ",
+    "varepsilon": "ε",
+    "vartheta": "ϑ",
+    "varphi": "φ",
+    "lambda": "λ",  # Unicode spells it lamda
+    "Lambda": "Λ",
+    "colon": ":",
+    "quad": " ",
+    "qquad": " ",
+    ",": " ",
+    ";": " ",
+    ":": " ",
+    " ": " ",
+    "!": "",
+    "{": "{",
+    "}": "}",
+    "%": "%",
+    "_": "_",
+    "&": "&",
+    "#": "#",
+}
+_FUNCTIONS = frozenset(
+    "arg argmax argmin cos cosh cot det diag dim exp inf ker lim ln log max min mod Pr sgn sin sinh softmax sup tan tanh".split()
+)
+_STYLES = frozenset("mathcal mathrm mathbf mathit mathsf boldsymbol bm text textbf operatorname operatorname*".split())
+_SIZES = frozenset("left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle limits nolimits".split())
+_ACCENTS = {"tilde": "\u0303", "hat": "\u0302", "bar": "\u0304", "dot": "\u0307", "vec": "\u20d7", "check": "\u030c"}
+_DOUBLE_STRUCK = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "Q": "ℚ", "C": "ℂ", "E": "𝔼", "P": "ℙ", "1": "𝟙"}
+_FRACTIONS = frozenset(("frac", "tfrac", "dfrac"))
+
+
+def plain_equation(source: str) -> str:
+    r"""A displayed equation as text.
+
+    Greek letters, operators and accents become the characters they mean, a fraction becomes ``(a)/(b)``, subscripts
+    stay as they are, and ``\\`` begins a new line. A command that is not known stays as it is.
+
+    Args:
+        source: LaTeX of mathematics, as in a ``.. math::`` block.
+
+    Returns:
+        One line for each line of the equation.
+    """
+    text = _Converter(source).sequence("")
+    lines = (re.sub(r"\s+(?=[,;] )", "", " ".join(line.split())) for line in text.split("\v"))
+    return "\n".join(line for line in lines if line)
+
+
+def plain_prose(text: str) -> str:
+    """A docstring's text without its markup: roles, backquotes, and mathematics within a line.
+
+    Args:
+        text: reStructuredText as docstrings have it.
+    """
+    text = re.sub(r":math:`([^`]*)`", lambda m: plain_equation(m[1]), text)
+    text = re.sub(r":[a-z:]+:`~(?:[\w.]*\.)?(\w+)`", r"\1", text)  # ~ shows the last part of a path
+    text = re.sub(r":[a-z:]+:`([^`]*)`", r"\1", text)
+    return re.sub(r"(`{1,2})(.+?)\1", r"\2", text, flags=re.DOTALL)
+
+
+class _Converter:
+    """Reads LaTeX token by token; a vertical tab stands for a line break until the end."""
+
+    def __init__(self, source: str) -> None:
+        self.tokens = _TOKEN.findall(source)
+        self.position = 0
+        self.environments: list[str] = []
+
+    def sequence(self, end: str) -> str:
+        """Everything up to a closing token, which is taken too."""
+        parts = []
+        while self.position < len(self.tokens):
+            token = self._next()
+            if token == end:
+                break
+            parts.append(self._convert(token))
+        return "".join(parts)
+
+    def _next(self) -> str:
+        token: str = self.tokens[self.position]
+        self.position += 1
+        return token
+
+    def _argument(self) -> str:
+        """What a command applies to: the next group in braces, or else the next token."""
+        while self.position < len(self.tokens) and self.tokens[self.position].isspace():
+            self.position += 1
+        if self.position == len(self.tokens):
+            return ""
+        return self._convert(self._next())
+
+    def _convert(self, token: str) -> str:
+        if token == "{":
+            return self.sequence("}")
+        if token in "_^":
+            inner = self._argument()
+            return token + (inner if len(inner) == 1 else f"{{{inner}}}")
+        if token == "&":
+            return ", " if "cases" in self.environments else ""
+        if token == "\\\\":
+            return "; " if "cases" in self.environments else "\v"
+        return self._command(token) if token.startswith("\\") else token
+
+    def _command(self, token: str) -> str:
+        name = token[1:]
+        if name in ("begin", "end"):
+            return self._environment(name)
+        if name in _FRACTIONS:
+            return f"{_operand(self._argument())}/{_operand(self._argument())}"
+        if name == "sqrt":
+            return f"√{_operand(self._argument())}"
+        if name == "mathbb":
+            inner = self._argument()
+            return _DOUBLE_STRUCK.get(inner, inner)
+        if name in _ACCENTS:
+            inner = self._argument()
+            return inner + _ACCENTS[name] if len(inner) == 1 else f"{token}{{{inner}}}"
+        if name in _STYLES:
+            return self._argument()
+        if name in _SIZES:
+            return self._delimiter()
+        known = name if name in _FUNCTIONS else _SYMBOLS.get(name, _greek(name))
+        return known if known or name in _SYMBOLS else self._unknown(token)
+
+    def _unknown(self, token: str) -> str:
+        """A command as it was written, its arguments in their braces."""
+        while self.position < len(self.tokens) and self.tokens[self.position] == "{":
+            token += f"{{{self._argument()}}}"
+        return token
+
+    def _delimiter(self) -> str:
+        r"""What follows ``\left`` and its like; a point stands for none."""
+        if self.position < len(self.tokens) and self.tokens[self.position] == ".":
+            self.position += 1
+        return ""
+
+    def _environment(self, name: str) -> str:
+        kind = self._argument()
+        if name == "begin":
+            self.environments.append(kind)
+            return "{ " if kind == "cases" else ""
+        if kind in self.environments:
+            self.environments.remove(kind)
+        return " }" if kind == "cases" else ""
+
+
+def _operand(text: str) -> str:
+    """A numerator, denominator or radicand, in brackets where it is more than one symbol."""
+    text = text.strip()
+    return text if len(text) == 1 or text.isdigit() else f"({text})"
+
+
+def _greek(name: str) -> str:
+    case = "CAPITAL" if name[0].isupper() else "SMALL"
+    try:
+        return unicodedata.lookup(f"GREEK {case} LETTER {name.upper()}")
+    except KeyError:
+        return ""

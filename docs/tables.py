@@ -1,0 +1,78 @@
+"""Writes what the documentation repeats of the code: the README's plugins, the commands' help.
+
+Usage: python docs/tables.py [--check]      (--check changes nothing, and fails where a page is out of date)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def plugins() -> str:
+    """A table row for each folder in plugins/, from its own pyproject.toml."""
+    rows = ["| plugin | what it is | run it |", "|---|---|---|"]
+    for file in sorted(ROOT.glob("plugins/*/pyproject.toml")):
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        name = file.parent.name
+        rows.append(f"| [{name}](plugins/{name}/README.md) | {project['description']} | `dlmkit run {name}` |")
+    return "\n".join(rows)
+
+
+def recipes() -> str:
+    """A table row for each lecture-scale recipe, from its opening comment."""
+    rows = ["| recipe | what it is |", "|---|---|"]
+    for file in sorted(ROOT.glob("recipes/*.yaml")):
+        comments = [line.lstrip("# ") for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+        rows.append(f"| [{file.stem}](recipes/{file.name}) | {comments[1]} |")
+    return "\n".join(rows)
+
+
+def commands() -> str:
+    """The help of every verb."""
+    os.environ["COLUMNS"] = "100"
+    from dlmkit.cli import parser
+
+    top = parser()
+    (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    parts = [f"```text\n{top.format_help().strip()}\n```"]
+    parts += [f"## {name}\n\n```text\n{verb.format_help().strip()}\n```" for name, verb in verbs.choices.items()]
+    return "\n\n".join(parts)
+
+
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"plugins": plugins, "recipes": recipes},
+    "docs/commands.md": {"commands": commands},
+}
+
+
+def main() -> int:
+    """Write or check every generated part; 1 if one is out of date."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for page, parts in PAGES.items():
+        path = ROOT / page
+        text = fresh = path.read_text(encoding="utf-8")
+        for name, make in parts.items():
+            begin, end = f"<!-- {name}: python docs/tables.py -->", f"<!-- end of {name} -->"
+            head, found, rest = fresh.partition(begin)
+            if not found or end not in rest:
+                raise SystemExit(f"{page}: the lines {begin} and {end} are missing")
+            fresh = f"{head}{begin}\n{make()}\n{end}{rest.partition(end)[2]}"
+        if fresh != text:
+            stale.append(page)
+            if not check:
+                path.write_text(fresh, encoding="utf-8")
+    for page in stale:
+        print(f"{page} {'is out of date: run python docs/tables.py' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
