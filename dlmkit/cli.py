@@ -10,7 +10,7 @@ from pathlib import Path
 from dlmkit import __version__
 from dlmkit.errors import UserError, did_you_mean
 
-__all__ = ["main", "parser"]
+__all__ = ["main", "parse", "parser"]
 
 _ALLOW = "also let the recipe name classes of this package (repeat for several)"
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parse(words)
+        options = parse(words)
         return int(options.verb(options) or 0)
     except UserError as error:
         for line in error.lines():
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
+def parse(words: list[str]) -> argparse.Namespace:
+    """Read the words after ``dlmkit``; what is no option of the verb becomes ``overrides`` where it takes some."""
     options, rest = parser().parse_known_args(words)
     if not hasattr(options, "verb"):
         parser().print_help()

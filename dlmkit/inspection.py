@@ -37,7 +37,10 @@ def show(options: argparse.Namespace) -> int:
     found = _find(options.name)
     if isinstance(found, Path):
         _show_recipe(found)
-    else:
+        return 0
+    from dlmkit.verbs import _quiet
+
+    with _quiet():
         _show_class(found)
     return 0
 
@@ -148,15 +151,19 @@ def _show_options(screen: _Screen, entry: plugins.Entry, cls: Any) -> None:
     if word == "data" or not _generates(cls):
         return
     screen.head("generating", "dlmkit sample RUN --NAME=VALUE")
-    rows = _rows(method_options(cls, "sample"), "required")
-    screen.columns([("-n" if name == "n" else name, *rest) for name, *rest in rows], _HEADS)
+    screen.columns(_rows(method_options(cls, "sample"), "required"), _HEADS)
 
 
 def _rows(options: list[Option], without_default: str) -> list[tuple[str, ...]]:
     from dlmkit.options import plain_type
 
     return [
-        (o.name, plain_type(o.written), without_default if o.required else _value(o.default), plain_prose(o.meaning))
+        (
+            "-n" if o.name == "n" else o.name,
+            plain_type(o.written),
+            without_default if o.required else _value(o.default),
+            o.meaning,
+        )
         for o in options
     ]
 
@@ -195,7 +202,7 @@ def _show_recipe(path: Path) -> None:
     for line in recipe.text.rstrip().splitlines():
         screen.line(f"  {line}")
     screen.head("names")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for word, kind in (("model", "tasks"), ("data", "data")):
         target = recipe.config[word]["class_path"]
         entry = next((e for e in recipe.used if e.kind == kind), None)
@@ -247,8 +254,14 @@ class _Screen:
 
     def paragraph(self, text: str, gap: bool = False, hanging: int = 2) -> None:
         """Wrapped text, the lines after the first indented by ``hanging``."""
-        indent = {"initial_indent": "  ", "subsequent_indent": " " * hanging}
-        wrapped = textwrap.fill(text, self.console.width, break_on_hyphens=False, break_long_words=False, **indent)
+        wrapped = textwrap.fill(
+            text,
+            self.console.width,
+            initial_indent="  ",
+            subsequent_indent=" " * hanging,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
         self.console.print(f"\n{wrapped}" if gap else wrapped, soft_wrap=True)
 
     def columns(self, rows: list[tuple[str, ...]], heads: tuple[str, ...] = ()) -> None:

@@ -85,7 +85,7 @@ _SYMBOLS = {
     "#": "#",
 }
 _FUNCTIONS = frozenset(
-    "arg argmax argmin cos cosh cot det diag dim exp inf ker lim ln log max min mod Pr sgn sin sinh softmax sup tan tanh".split()
+    "arg argmax argmin cos det diag dim exp inf lim ln log max min mod Pr sgn sin softmax sup tan tanh".split()
 )
 _STYLES = frozenset("mathcal mathrm mathbf mathit mathsf boldsymbol bm text textbf operatorname operatorname*".split())
 _SIZES = frozenset("left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle limits nolimits".split())

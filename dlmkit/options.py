@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dlmkit.diagnosis import option_type
+from dlmkit.notation import plain_prose
 
 __all__ = ["Option", "class_options", "method_options", "plain_type"]
 
@@ -92,7 +93,7 @@ def _options(
             hint=hints.get(name, Any),
             required=actions[name].required,
             default=_plain(actions[name].default),
-            meaning=" ".join((actions[name].help or "").split()),
+            meaning=plain_prose(" ".join((actions[name].help or "").split())),
         )
         for name in names
     ]

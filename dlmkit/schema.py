@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import argparse
 import collections.abc
+import dataclasses
+import datetime
+import enum
 import json
 import sys
 import types
@@ -28,24 +31,26 @@ Schema = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ANY: Schema = {}
-_SCALARS: dict[Any, Schema] = {
-    bool: {"type": "boolean"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    str: {"type": "string"},
-    None: {"type": "null"},
-    type(None): {"type": "null"},
-}
+_SCALARS = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _ARRAYS = (list, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-_DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+_DOTTED: Schema = {"type": "string", "pattern": r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"}
+_QUALIFIED: Schema = {"type": "string", "pattern": r"^[\w.-]+:[\w-]+$"}  # package:name
+_CLASS: Schema = {
+    "class_path": {"type": "string", "description": "Import path of the class."},
+    "init_args": {"type": "object", "description": "Its options."},
+    "dict_kwargs": {"type": "object", "description": "Options that its signature does not name."},
+}
 
 
 def schema(options: argparse.Namespace) -> int:
     """``dlmkit schema``: print it."""
     recipe = recipes.read(options.recipe)
-    json.dump(recipe_schema(recipe), sys.stdout, indent=1, ensure_ascii=False)
-    print()
+    from dlmkit.verbs import _quiet
+
+    with _quiet():
+        json.dump(recipe_schema(recipe), sys.stdout, indent=1, ensure_ascii=False)
+        print()
     return 0
 
 
@@ -84,14 +89,14 @@ def recipe_schema(recipe: Recipe) -> Schema:
                 "description": "A recipe to build on: mappings merge, everything else replaces.",
                 "anyOf": [{"enum": plugins.names("recipes")}, {"type": "string"}],
             },
-            "model": _part(recipe, "model", "tasks", "What is trained.", "model_options"),
-            "data": _part(recipe, "data", "data", "What it is trained on.", "data_options"),
+            "model": _part(recipe, "model", "tasks", "What is trained."),
+            "data": _part(recipe, "data", "data", "What it is trained on."),
             "trainer": {"description": "Options of Lightning's Trainer.", "$ref": "#/$defs/trainer_options"},
         },
         "$defs": {
-            "class": _any_class(),
-            "optimizer": _known_classes(_optimizers(), "torch.optim.AdamW"),
-            "lr_scheduler": _known_classes(_schedules(), "dlmkit.WarmupCosine"),
+            "class": _word_or_class([{"type": "string"}]),
+            "optimizer": _known_classes(_optimizers()),
+            "lr_scheduler": _known_classes(_schedules()),
             "model_options": _options_schema(class_options(model)),
             "data_options": _options_schema(class_options(data)),
             "trainer_options": _options_schema(class_options(Trainer)),
@@ -100,13 +105,11 @@ def recipe_schema(recipe: Recipe) -> Schema:
 
 
 def type_schema(hint: Any) -> Schema:
-    """The schema of a type; one that says nothing where the type says nothing that JSON has.
+    """The schema of a type; one that fits everything where JSON has nothing like it.
 
     Args:
         hint: An evaluated annotation.
     """
-    if hint in _SCALARS:
-        return _SCALARS[hint]
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return type_schema(args[0])
@@ -115,30 +118,30 @@ def type_schema(hint: Any) -> Schema:
     if origin in (typing.Union, types.UnionType):
         return _union([type_schema(arg) for arg in args])
     if origin is collections.abc.Callable:
-        return _made_later(args[-1] if args else Any)
-    if hint is tuple or origin is tuple:
+        return _made_later(args[-1])
+    if tuple in (hint, origin):
         return _tuple(args)
-    if hint in _ARRAYS or origin in _ARRAYS:
+    if origin in _ARRAYS or hint in _ARRAYS:
         return {"type": "array", "items": type_schema(args[0])} if args else {"type": "array"}
-    if hint in _MAPPINGS or origin in _MAPPINGS:
-        values = type_schema(args[1]) if len(args) > 1 else _ANY
-        return {"type": "object", "additionalProperties": values} if values else {"type": "object"}
+    if origin in _MAPPINGS or hint in _MAPPINGS:
+        return {"type": "object", "additionalProperties": type_schema(args[1])} if args else {"type": "object"}
     return _class_schema(hint)
 
 
 def _class_schema(hint: Any) -> Schema:
-    """The schema of a class of which a recipe describes an instance."""
-    import enum
-
+    """The schema of a class that is not generic."""
+    if hint is None:
+        return {"type": "null"}
     if not isinstance(hint, type) or hint is object:
         return _ANY
     if issubclass(hint, enum.Enum):
         return {"enum": list(hint.__members__)}
-    if issubclass(hint, Path) or hint.__module__ == "datetime":
+    if issubclass(hint, (Path, datetime.timedelta)):
         return {"type": "string"}
-    if hint.__module__ == "torch" and hint.__name__ in ("Tensor", "device", "dtype"):
-        return {"type": ["string", "number", "array"]}
-    return {"$ref": "#/$defs/class"}
+    if dataclasses.is_dataclass(hint):
+        return {"type": "object"}
+    scalar = next((name for kind, name in _SCALARS.items() if issubclass(hint, kind)), None)
+    return {"type": scalar} if scalar else {"$ref": "#/$defs/class"}
 
 
 def _made_later(result: Any) -> Schema:
@@ -176,33 +179,42 @@ def _tuple(args: tuple[Any, ...]) -> Schema:
 # ------------------------------------------------------------------------------------------------- model, data, options
 
 
-def _part(recipe: Recipe, word: str, kind: str, text: str, options: str) -> Schema:
+def _part(recipe: Recipe, word: str, kind: str, text: str) -> Schema:
     """The schema of ``model`` or ``data``: the recipe's own class, or another whose options are not known here."""
     entries = [e for e in plugins.installed() if e.kind == kind]
     path = recipe.config[word]["class_path"]
-    own = {path, *(e.name for e in entries if e.path == path), *(f"{e.package}:{e.name}" for e in entries if e.path == path)}
-    named = [{"const": e.name, "description": e.summary or e.value} for e in entries]
-    word_schema = {"anyOf": [*named, {"type": "string", "pattern": _DOTTED}, {"type": "string", "pattern": r"^[\w.-]+:[\w-]+$"}]}
+    own = {path}.union(*({e.name, f"{e.package}:{e.name}"} for e in entries if e.path == path))
+    names = [*_named({e.name: e.summary or e.value for e in entries}), _DOTTED, _QUALIFIED]
     another = {"required": ["class_path"], "properties": {"class_path": {"not": {"enum": sorted(own)}}}}
     return {
         "description": text,
-        "anyOf": [
-            word_schema,
-            {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {"class_path": word_schema, "init_args": {"type": "object"}, "dict_kwargs": {"type": "object"}},
-                "if": another,
-                "else": {"properties": {"init_args": {"$ref": f"#/$defs/{options}"}}},
-            },
-        ],
+        **_word_or_class(names),
+        "if": another,
+        "else": {"properties": {"init_args": {"$ref": f"#/$defs/{word}_options"}}},
     }
 
 
-def _options_schema(options: list[Option], without: int = 0) -> Schema:
+def _word_or_class(names: list[Schema]) -> Schema:
+    """A class by its name alone, or with options.
+
+    Written without alternatives between the two, so that a fault is found at the key that has it.
+    """
+    path = {"anyOf": names, "description": "Which class."}
+    return {
+        "anyOf": [*names, {"type": "object"}],
+        "properties": {**_CLASS, "class_path": path},
+        "additionalProperties": False,
+    }
+
+
+def _named(names: dict[str, str]) -> list[Schema]:
+    return [{"const": name, "description": text} for name, text in names.items()]
+
+
+def _options_schema(options: list[Option]) -> Schema:
     """The schema of a mapping of options; none is required, because recipes merge and the data knows some."""
     properties = {}
-    for option in options[without:]:
+    for option in options:
         about: Schema = {"description": option.meaning} if option.meaning else {}
         if _is_json(option.default) and not option.required and option.default is not None:
             about["default"] = option.default
@@ -227,43 +239,29 @@ def _is_json(value: Any) -> bool:
 # -------------------------------------------------------------------------------------------------------- named classes
 
 
-def _any_class() -> Schema:
-    """A class by its import path, with any options."""
-    described = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "class_path": {"type": "string", "description": "Import path of the class."},
-            "init_args": {"type": "object", "description": "Its options."},
-            "dict_kwargs": {"type": "object", "description": "Options that its signature does not name."},
-        },
-    }
-    return {"anyOf": [{"type": "string"}, described]}
-
-
-def _known_classes(classes: dict[str, type], usual: str) -> Schema:
+def _known_classes(classes: dict[str, type]) -> Schema:
     """One of several classes whose options are known, or another whose options are not.
+
+    Options alone are those of the class that is the default.
 
     Args:
         classes: Import path to class.
-        usual: The one that is meant when only options are given.
     """
     from dlmkit.options import class_options
 
-    names: list[Schema] = [{"const": path, "description": _title(cls)} for path, cls in classes.items()]
-    path = {"anyOf": [*names, {"type": "string", "pattern": _DOTTED}], "default": usual}
+    names = [*_named({path: _title(cls) for path, cls in classes.items()}), _DOTTED]
     cases = [
         {
-            "if": {"required": ["class_path"], "properties": {"class_path": {"const": name}}},
+            "if": {"required": ["class_path"], "properties": {"class_path": {"const": path}}},
             # its first parameter, what it works on, is given by the task
-            "then": {"properties": {"init_args": _options_schema(class_options(cls), without=1)}},
+            "then": {"properties": {"init_args": _options_schema(class_options(cls)[1:])}},
         }
-        for name, cls in classes.items()
+        for path, cls in classes.items()
     ]
-    properties = {"class_path": path, "init_args": {"type": "object"}, "dict_kwargs": {"type": "object"}}
-    described = {"type": "object", "additionalProperties": False, "properties": properties, "allOf": cases}
-    shorthand = {"type": "object", "not": {"anyOf": [{"required": [key]} for key in properties]}}
-    return {"anyOf": [path, described, shorthand]}
+    return {
+        "if": {"anyOf": [{"required": [key]} for key in _CLASS]},  # what is no mapping passes this too
+        "then": {**_word_or_class(names), "allOf": cases},
+    }
 
 
 def _title(cls: type) -> str:

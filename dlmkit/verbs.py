@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dlmkit.engine import Allowed, Engine
     from dlmkit.recipe import Recipe
 
-__all__ = ["check", "run", "sample", "test"]
+__all__ = ["build_run", "check", "quiet", "run", "sample", "test"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def test(options: argparse.Namespace) -> int:
     folder = runs.Run(options.run)
     recipe = recipes.from_config(folder.config, folder.folder.name, options.overrides)
     path = folder.best()
-    with _quiet():
+    with quiet():
         from dlmkit import screen
         from dlmkit.engine import build, read_checkpoint
 
@@ -62,7 +62,7 @@ def sample(options: argparse.Namespace) -> int:
     folder = runs.Run(options.run)
     path = Path(options.checkpoint) if options.checkpoint else folder.best()
     recipe = recipes.from_config(folder.config, folder.folder.name)
-    with _quiet():
+    with quiet():
         from dlmkit.engine import load_checkpoint, load_task
 
         task = load_task(recipe, _allowed(options))
@@ -85,7 +85,7 @@ def check(options: argparse.Namespace) -> int:
         raise UserError("what is to be checked?", "name a recipe, or a plugin with --plugin NAME")
     recipe = recipes.read(options.recipe, options.overrides, options.config)
     started = time.monotonic()
-    with _quiet(), tempfile.TemporaryDirectory() as scratch:
+    with quiet(), tempfile.TemporaryDirectory() as scratch:
         from dlmkit import screen
         from dlmkit.callbacks.media import ShowMedia
         from dlmkit.engine import build
@@ -110,11 +110,11 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> int:
-    with _quiet():
+    with quiet():
         from dlmkit import screen
         from dlmkit.callbacks.checkpoints import Interrupted
 
-        engine = _build(recipe, options, resumed)
+        engine = build_run(recipe, options, resumed)
         checkpoint = _checkpoint_to_resume(engine, resumed)
         if engine.trainer.is_global_zero:
             _print_head(engine)
@@ -132,7 +132,8 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
     return 0
 
 
-def _build(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> Engine:
+def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> Engine:
+    """Build a recipe with everything that a run does beside training; no folder is made yet."""
     from dlmkit.callbacks.checkpoints import LastCheckpoint
     from dlmkit.callbacks.media import ShowMedia
     from dlmkit.callbacks.run_folder import RunFolder, Tracking
@@ -244,7 +245,7 @@ def _finish(engine: Engine, metrics: dict[str, float], best: Path | None) -> Non
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what other libraries say off the screen; what a plugin says is not theirs and stays."""
     import lightning.pytorch  # noqa: F401  (it sets its loggers' levels when it is imported)
 
@@ -315,7 +316,9 @@ def _table(engine: Engine, metrics: dict[str, float]) -> Any:
     from dlmkit import screen
 
     headline = getattr(engine.model, "headline", "test/loss")
-    return screen.figures_table(type(engine.model).__name__, metrics, _baselines(engine), headline)
+    baselines = _baselines(engine)
+    told = {k: v for k, v in metrics.items() if k == headline or k in baselines} or metrics
+    return screen.figures_table(type(engine.model).__name__, told, baselines, headline)
 
 
 def _tell_faults(engine: Engine) -> None:

@@ -48,7 +48,7 @@ class LSTM(SequenceTask):
     """
 
     shown_steps: ClassVar[int] = 60
-    shown_units: ClassVar[int] = 24
+    shown_units: ClassVar[int] = 16
 
     def __init__(
         self,
@@ -70,39 +70,42 @@ class LSTM(SequenceTask):
 
     def show(self, batch: Batch) -> dict[str, Media]:
         """What every gate does along a piece of the text, and a text of the net's own."""
-        tokens = batch["input"][0, : self.shown_steps]
+        tokens = batch["input"][0]
         media: dict[str, Media] = {"gates": Figure(self.gates_figure(tokens))}
-        start = tokens[: self.shown_steps // 3]
+        start = tokens[: self.shown_steps // 2]
         text = self.generate(start[None], length=400)[0].tolist()
         media["text"] = Text(self.tokenizer.decode(text))
         return media
 
     def gates_figure(self, tokens: Tensor) -> MatplotlibFigure:
-        """A heat map for each gate of the last layer, the text on the axis.
+        """A heat map for each gate of the last layer along the end of a text, its characters on the axis.
 
-        The units shown are those whose cell varies most along the text, sorted by how long they remember.
+        The units shown are those whose memory changes most there, the slow ones on top, the quick ones below.
 
         Args:
-            tokens: (T,) int64.
+            tokens: (T,) int64; what comes before the part that is shown fills the memory.
         """
-        gates = self.net.gates(tokens[None])[-1]
-        cell = gates.cell[0].float()
-        liveliest = cell.std(dim=0).topk(min(self.shown_units, cell.shape[1])).indices
-        order = liveliest[gates.forget[0].float().mean(dim=0)[liveliest].argsort(descending=True)]
+        record = self.net.gates(tokens[None])[-1]
+        tokens = tokens[-self.shown_steps :]
+        gates = type(record)(*(values[0, -len(tokens) :].float() for values in record))  # (T, H) each
+        memory = torch.tanh(gates.cell)
+        liveliest = memory.std(dim=0).topk(min(self.shown_units, memory.shape[1])).indices
+        order = liveliest[memory.diff(dim=0).abs().mean(dim=0)[liveliest].argsort()]
         characters = [visible(self.tokenizer.decode([token])) for token in tokens.tolist()]
         panels = {
             "forget gate f": (gates.forget, 0.0, 1.0),
             "input gate i": (gates.input, 0.0, 1.0),
             "candidate C̃": (gates.candidate, -1.0, 1.0),
-            "cell state C": (torch.tanh(gates.cell), -1.0, 1.0),
+            "cell, tanh C": (memory, -1.0, 1.0),
             "output gate o": (gates.output, 0.0, 1.0),
         }
-        figure = MatplotlibFigure(figsize=(14, 12.5), layout="constrained")
+        figure = MatplotlibFigure(figsize=(14, 11), layout="constrained")
         axes = figure.subplots(len(panels), 1, sharey=True)
         for ax, (name, (values, low, high)) in zip(axes, panels.items(), strict=True):
-            picture = values[0][:, order].float().T.cpu().numpy()  # (units, T)
+            picture = values[:, order].T.cpu().numpy()  # (units, T)
             _heat_map(figure, ax, picture, name, characters, low, high)
-        axes[0].set_title("What every gate of an LSTM does, character by character", fontsize=18, pad=12)
+        figure.suptitle("What every gate of an LSTM does, character by character", fontsize=18)
+        axes[0].set_title("a row is one of 16 units; slow ones on top, quick ones below".replace("16", str(len(order))))
         return figure
 
 
