@@ -50,7 +50,14 @@ def main() -> None:
         subprocess.run([*made, "--trainer.limit_val_batches=1"], cwd=folder, capture_output=True, check=True)
         plain = [sys.executable, "-c", PLAIN, "fit", "--config", "runs/made/config.yaml"]
         plain += [f"--trainer.callbacks+={TIMER['class_path']}"]
-        ours = [command, "run", "lstm", "--allow", "first_step", f"--trainer.callbacks=[{{class_path: {TIMER['class_path']}}}]"]
+        ours = [
+            command,
+            "run",
+            "lstm",
+            "--allow",
+            "first_step",
+            f"--trainer.callbacks=[{{class_path: {TIMER['class_path']}}}]",
+        ]
         times = [(seconds(ours, folder), seconds(plain, folder)) for _ in range(pairs)]
     a, b = zip(*times, strict=True)
     report("dlmkit run lstm to its first step", a, b, "s", "plain LightningCLI")

@@ -2,8 +2,9 @@
 
     python benchmarks/lstm_gates.py
 
-Both run in turns, so that other work on the machine slows both. Where cores are shared, set ``OMP_WAIT_POLICY=passive``:
-threads that spin while they wait for one that another program has displaced would be most of what is measured.
+Both run in turns, so that other work on the machine slows both. Where cores are shared, set
+``OMP_WAIT_POLICY=passive``: otherwise threads spin while they wait for one that another program has displaced, and that
+is most of what is measured.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-
 from dlmkit_lstm.gates import recorded_lstm
+from torch import Tensor, nn
 
 
 def arguments() -> argparse.Namespace:
@@ -68,6 +68,7 @@ def main() -> None:
     torch.manual_seed(0)
     plain, recorded = measure(given.batch, given.steps, given.hidden, given.repeats)
     ratios = [ours / theirs for theirs, ours in zip(plain, recorded, strict=True)]
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     policy = os.environ.get("OMP_WAIT_POLICY", "default")
     print(
         f"one forward and one backward pass (gradients of x, both weights and both biases), loss on the hidden states\n"
@@ -75,7 +76,7 @@ def main() -> None:
         f"(OMP_WAIT_POLICY {policy}), torch {torch.__version__}, {given.repeats} pairs in alternating order\n"
         f"nn.LSTM        {statistics.median(plain) * 1e3:8.1f} ms (median; fastest {min(plain) * 1e3:.1f})\n"
         f"recorded_lstm  {statistics.median(recorded) * 1e3:8.1f} ms (median; fastest {min(recorded) * 1e3:.1f})\n"
-        f"ratio          {statistics.median(ratios):8.2f}    (median over pairs; {min(ratios):.2f} to {max(ratios):.2f})"
+        f"ratio          {statistics.median(ratios):8.2f}    (median over pairs; {spread})"
     )
 
 

@@ -33,7 +33,9 @@ def _verify(entry: Entry) -> str:
 
     try:
         if entry.kind == "recipes":
-            recipe.read(entry.value)
+            path = Path(entry.value)
+            if not recipe.is_overlay(path):
+                recipe.read(str(path))
         else:
             plugins.load(entry)
     except UserError as error:

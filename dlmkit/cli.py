@@ -120,7 +120,9 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:  # type: ignore[ty
     run.add_argument("--name", help="name of the run (default: recipe, date and time)")
     run.add_argument("--runs", metavar="DIR", default="runs", help="where run folders go (default: runs)")
     run.add_argument("--wandb", action="store_true", help="track in Weights & Biases; without an account, offline")
-    run.add_argument("--wandb-project", metavar="NAME", help="the project to track in (default: dlmkit); implies --wandb")
+    run.add_argument(
+        "--wandb-project", metavar="NAME", help="the project to track in (default: dlmkit); implies --wandb"
+    )
     run.add_argument("--wandb-checkpoints", action="store_true", help="keep checkpoints as artifacts; implies --wandb")
     run.add_argument("--show-every", metavar="N", type=int, default=1, help="show at every Nth validation (default: 1)")
     run.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
@@ -214,8 +216,7 @@ def _add_catalogue(verbs: argparse._SubParsersAction) -> None:  # type: ignore[t
         "completion",
         "catalogue:completion",
         "Print the shell's completion script.",
-        "  dlmkit completion bash >> ~/.bashrc\n"
-        '  dlmkit completion zsh > "${fpath[1]}/_dlmkit"',
+        '  dlmkit completion bash >> ~/.bashrc\n  dlmkit completion zsh > "${fpath[1]}/_dlmkit"',
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
 

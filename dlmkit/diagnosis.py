@@ -39,7 +39,10 @@ def fill_defaults(config: dict[str, Any], types: Mapping[str, type]) -> dict[str
         defaults = parser.get_defaults()
         filled = {
             name: {"init_args": value}
-            if isinstance(value, dict) and name in names and _is_class(defaults.get(name)) and not _CLASS_KEYS & value.keys()
+            if isinstance(value, dict)
+            and name in names
+            and _is_class(defaults.get(name))
+            and not _CLASS_KEYS & value.keys()
             else value
             for name, value in args.items()
         }
@@ -64,7 +67,9 @@ def diagnose(
     if not isinstance(seed, int):
         faults.append(recipe.fault(("seed_everything",), f"seed_everything takes a whole number, not {seed!r}"))
     for word, cls in types.items():
-        args, key = (config[word], (word,)) if word == "trainer" else (config[word].get("init_args"), (word, "init_args"))
+        args, key = (
+            (config[word], (word,)) if word == "trainer" else (config[word].get("init_args"), (word, "init_args"))
+        )
         linked = set(links) if word == "model" else set()
         faults += _class_faults(recipe, cls, args or {}, key, linked, nulls_only)
     return faults

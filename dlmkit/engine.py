@@ -1,9 +1,8 @@
-"""From a recipe to a finished run, over LightningCLI: checked configuration, then data, model, trainer, then the run."""
+"""From a recipe to data, model and trainer, over LightningCLI: all is checked and built before anything is written."""
 
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,18 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from dlmkit import plugins
 from dlmkit.diagnosis import diagnose, fill_defaults
 from dlmkit.errors import Faults, UserError
 from dlmkit.recipe import Recipe
 
-__all__ = ["Allowed", "Engine", "build", "load_checkpoint", "load_task"]
+__all__ = ["Allowed", "Engine", "build", "data_and_model", "load_checkpoint", "load_task"]
 
 # Below these a recipe may name any class; naming torch as a whole would let a recipe run shell commands.
 _TRUSTED = ("dlmkit", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
@@ -44,15 +43,14 @@ class Allowed:
         Raises:
             UserError: If the recipe names another class.
         """
-        registered = {e.value.partition(":")[0].partition(".")[0] for e in plugins.installed() if e.kind != "recipes"}
-        mine = {e.value.partition(":")[0].partition(".")[0] for e in recipe.used}
-        allowed = [*_TRUSTED, *self.packages, *sorted(mine)]
+        paths = {word: recipe.config[word]["class_path"] for word in ("model", "data")}
+        plugin_packages = {e.value.partition(".")[0] for e in plugins.installed() if e.kind != "recipes"}
+        used = plugin_packages & {path.partition(".")[0] for path in paths.values()}
+        allowed = [*_TRUSTED, *self.packages, *sorted(used)]
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
-        for word in ("model", "data"):
-            path = recipe.config[word]["class_path"]
-            if not any(path == p or path.startswith(f"{p}.") for p in (*allowed, *registered)):
-                top = path.partition(".")[0]
-                remedy = f"if you trust it, add --allow {top}"
+        for word, path in paths.items():
+            if not any(path == p or path.startswith(f"{p}.") for p in allowed):
+                remedy = f"if you trust it, add --allow {path.partition('.')[0]}"
                 what = f"{path} is in none of the packages that a recipe may name"
                 raise recipe.fault((word, "class_path"), what, remedy)
 
@@ -72,8 +70,8 @@ class Engine(LightningCLI):
         self.recipe = recipe
         self.trainer_options = trainer_options or {}
         self.own_callbacks = list(callbacks)
-        self.model_type = _import(recipe, "model", LightningModule)
-        self.data_type = _import(recipe, "data", LightningDataModule)
+        types = data_and_model(recipe)
+        self.model_type, self.data_type = types["model"], types["data"]
         self.links = _links(self.data_type, self.model_type)
         self.typed = self._take_typed()
         super().__init__(
@@ -116,8 +114,7 @@ class Engine(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build the data, then the model with what the data knows, then the trainer."""
-        with warnings.catch_warnings():
-            super().instantiate_classes()
+        super().instantiate_classes()
         self._write_links_back()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -142,7 +139,9 @@ class Engine(LightningCLI):
             self.config.model.init_args[name] = value
             if name in self.typed and self.typed[name] != value:
                 what = f"{name} is {self.typed[name]!r}, but the data says {value!r}"
-                faults.append(self.recipe.fault(("model", "init_args", name), what, "leave it out: it follows the data"))
+                faults.append(
+                    self.recipe.fault(("model", "init_args", name), what, "leave it out: it follows the data")
+                )
         if faults:
             raise Faults(faults)
 
@@ -161,7 +160,7 @@ class Engine(LightningCLI):
 def build(
     recipe: Recipe,
     callbacks: Sequence[Callback] = (),
-    allowed: Allowed = Allowed(),  # noqa: B008  (frozen)
+    allowed: Allowed = Allowed(),
     trainer_options: dict[str, Any] | None = None,
 ) -> Engine:
     """Check a recipe and build its data, model and trainer; nothing is written.
@@ -179,7 +178,7 @@ def build(
     return Engine(recipe, callbacks, trainer_options)
 
 
-def load_task(recipe: Recipe, allowed: Allowed = Allowed()) -> LightningModule:  # noqa: B008  (frozen)
+def load_task(recipe: Recipe, allowed: Allowed = Allowed()) -> LightningModule:
     """Build only the model of a run's saved configuration; its data need not be there any more.
 
     Args:
@@ -236,6 +235,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def data_and_model(recipe: Recipe) -> dict[str, type]:
+    """Import the classes that a recipe names for ``model`` and ``data``.
+
+    Raises:
+        UserError: If one does not import or is of another kind.
+    """
+    bases = {"model": LightningModule, "data": LightningDataModule}
+    return {word: _import(recipe, word, base) for word, base in bases.items()}
+
+
 def _import(recipe: Recipe, word: str, base: type) -> type:
     """The class that a recipe names for model or data.
 
@@ -283,9 +292,3 @@ def _from_jsonargparse(recipe: Recipe, error: Exception) -> UserError:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def namespace_values(config: Namespace) -> dict[str, Any]:
-    """A jsonargparse namespace as plain values."""
-    values: dict[str, Any] = config.as_dict()
-    return values

@@ -38,9 +38,9 @@ def show(options: argparse.Namespace) -> int:
     if isinstance(found, Path):
         _show_recipe(found)
         return 0
-    from dlmkit.verbs import _quiet
+    from dlmkit.verbs import quiet
 
-    with _quiet():
+    with quiet():
         _show_class(found)
     return 0
 

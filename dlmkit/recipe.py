@@ -17,7 +17,7 @@ import yaml
 from dlmkit import plugins
 from dlmkit.errors import Faults, UserError, did_you_mean
 
-__all__ = ["COMMAND_LINE", "Key", "Recipe", "from_config", "locate", "parse_overrides", "read"]
+__all__ = ["COMMAND_LINE", "Key", "Recipe", "from_config", "is_overlay", "locate", "parse_overrides", "read"]
 
 Key = tuple[str, ...]
 COMMAND_LINE = "command line"
@@ -97,6 +97,16 @@ def read(name: str, overrides: Sequence[str] = (), overlays: Sequence[str] = ())
     _check_top_level(recipe)
     _resolve(recipe)
     return recipe
+
+
+def is_overlay(path: Path) -> bool:
+    """Whether a recipe names neither model nor data of its own, and is there to be laid over another.
+
+    Raises:
+        UserError: If the file is malformed.
+    """
+    config, _ = _load(_text(path), _short(path))
+    return not {"model", "data", "extends"} & config.keys()
 
 
 def from_config(path: Path, name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -212,7 +222,9 @@ def _build(
     above = (*above, id(node))
     if isinstance(node, yaml.SequenceNode):
         items = enumerate(node.value)
-        return [_build(loader, n, name, _note(places, (*key, str(i)), name, n), places, faults, above) for i, n in items]
+        return [
+            _build(loader, n, name, _note(places, (*key, str(i)), name, n), places, faults, above) for i, n in items
+        ]
     if not isinstance(node, yaml.MappingNode):
         return loader.construct_object(node, deep=True)
     seen: dict[str, int] = {}
@@ -279,7 +291,7 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[Key, Any]]:
                 raise UserError(f"{name} needs a value", f"write {name}=VALUE", COMMAND_LINE)
             value = rest.pop(0)
         try:
-            parsed = yaml.load(value, _Loader)  # noqa: S506  (a SafeLoader)
+            parsed = yaml.load(value, _Loader)
         except yaml.YAMLError:
             parsed = value
         out.append((tuple(name.removeprefix("--").split(".")), value if parsed is None and value else parsed))
@@ -288,7 +300,8 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[Key, Any]]:
 
 def _override(recipe: Recipe, key: Key, value: Any) -> None:
     """Set one typed value; ``init_args`` may be left out, as with LightningCLI."""
-    node, full = recipe.config, ()
+    node: Any = recipe.config
+    full: Key = ()
     for position, word in enumerate(key):
         if isinstance(node, str):
             node = {"class_path": node}

@@ -36,7 +36,9 @@ class Run:
         if not self.folder.is_dir():
             parent = self.folder.parent
             near = [p.name for p in parent.iterdir()] if parent.is_dir() else []
-            remedy = did_you_mean(self.folder.name, near, "give the folder that dlmkit run printed, such as runs/lstm-…")
+            remedy = did_you_mean(
+                self.folder.name, near, "give the folder that dlmkit run printed, such as runs/lstm-…"
+            )
             raise UserError("there is no such run", remedy, str(folder))
         if not self.config.is_file():
             raise UserError("this folder is no run: it has no config.yaml", "give the run's own folder", str(folder))

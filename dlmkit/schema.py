@@ -46,9 +46,9 @@ _CLASS: Schema = {
 def schema(options: argparse.Namespace) -> int:
     """``dlmkit schema``: print it."""
     recipe = recipes.read(options.recipe)
-    from dlmkit.verbs import _quiet
+    from dlmkit.verbs import quiet
 
-    with _quiet():
+    with quiet():
         json.dump(recipe_schema(recipe), sys.stdout, indent=1, ensure_ascii=False)
         print()
     return 0

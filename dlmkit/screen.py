@@ -32,13 +32,13 @@ def quote(*words: str) -> str:
 
 def print_rows(rows: dict[str, str]) -> None:
     """Print labelled lines."""
-    width = max(map(len, rows))
+    width = max(7, *map(len, rows))
     for label, value in rows.items():
         console.print(Text(f"{label:<{width}}  ", style="bold cyan") + Text(value))
 
 
 class ProgressLine(Callback):
-    """A live line on a terminal; elsewhere a plain line after each validation and each tenth of the way.
+    """A line after each validation; a live line on a terminal, and elsewhere one after each tenth of the way.
 
     Training stops with an error when the loss is no number any more.
     """
@@ -88,8 +88,8 @@ class ProgressLine(Callback):
             self._tell_tenth(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """On anything but a terminal, tell the outcome in a line of its own."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero and self.bar is None:
+        """Tell the outcome in a line that stays."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
             self._tell(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,7 +136,9 @@ class ProgressLine(Callback):
             raise UserError(f"the loss is {float(loss)} at step {trainer.global_step}", remedy)
 
 
-def figures_table(title: str, metrics: dict[str, float], baselines: dict[str, dict[str, float]], headline: str) -> Table:
+def figures_table(
+    title: str, metrics: dict[str, float], baselines: dict[str, dict[str, float]], headline: str
+) -> Table:
     """The metrics of a stage, each beside what simple methods reach.
 
     Args:
@@ -179,4 +181,4 @@ def _width() -> int:
 
 def print_next(command: str, what: str) -> None:
     """Print the command to try next."""
-    console.print(Text("next  ", style="bold cyan") + Text(command, style="bold") + Text(f"   {what}", style="dim"))
+    console.print(Text("next     ", style="bold cyan") + Text(command, style="bold") + Text(f"   {what}", style="dim"))

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def sample(options: argparse.Namespace) -> int:
     with quiet():
         from dlmkit.engine import load_checkpoint, load_task
 
-        task = load_task(recipe, _allowed(options))
+        task: Any = load_task(recipe, _allowed(options))
         load_checkpoint(task, path)
         task.eval()
         if not callable(getattr(task, "sample", None)):
@@ -121,7 +121,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
         try:
             engine.trainer.fit(engine.model, engine.datamodule, ckpt_path=checkpoint, weights_only=True)
         except Interrupted as stop:
-            return _stopped(engine, stop)
+            return _stopped(engine, stop, options.allow)
         _tell_faults(engine)
         trained = {k: float(v) for k, v in engine.trainer.callback_metrics.items()}
         metrics, best = _test_best(engine)
@@ -210,7 +210,7 @@ def _test_best(engine: Engine) -> tuple[dict[str, float], Path | None]:
     return dict(results[0]) if results else {}, best
 
 
-def _stopped(engine: Engine, stop: Any) -> int:
+def _stopped(engine: Engine, stop: Any, allow: list[str]) -> int:
     from dlmkit import screen
 
     folder = _folder(engine)
@@ -221,11 +221,12 @@ def _stopped(engine: Engine, stop: Any) -> int:
             screen.console.print("stopped before the first checkpoint; nothing was lost that a new run does not repeat")
         else:
             screen.console.print(f"stopped at step {stop.step}; {folder.folder} holds everything")
-            screen.print_next(screen.quote("dlmkit", "run", "--resume", str(folder.folder)), "go on from there")
+            again = ["dlmkit", "run", "--resume", str(folder.folder), *(w for a in allow for w in ("--allow", a))]
+            screen.print_next(screen.quote(*again), "go on from there")
     return 143 if stop.signum == signal.SIGTERM else 130
 
 
-def _finish(engine: Engine, metrics: dict[str, float], best: Path | None) -> None:
+def _finish(engine: Engine, metrics: Mapping[str, float], best: Path | None) -> None:
     """Write the summary, and close the tracker."""
     folder = _folder(engine).folder
     summary = {
@@ -287,7 +288,7 @@ def _device(engine: Engine) -> str:
     return name if trainer.world_size == 1 else f"{trainer.world_size} × {name}"
 
 
-def _print_outcome(engine: Engine, metrics: dict[str, float], best: Path | None) -> None:
+def _print_outcome(engine: Engine, metrics: Mapping[str, float], best: Path | None) -> None:
     from dlmkit import screen
 
     folder = _folder(engine).folder
@@ -312,12 +313,12 @@ def _base_sample() -> Any:
     return Task.sample
 
 
-def _table(engine: Engine, metrics: dict[str, float]) -> Any:
+def _table(engine: Engine, metrics: Mapping[str, float]) -> Any:
     from dlmkit import screen
 
     headline = getattr(engine.model, "headline", "test/loss")
     baselines = _baselines(engine)
-    told = {k: v for k, v in metrics.items() if k == headline or k in baselines} or metrics
+    told = {k: v for k, v in metrics.items() if k == headline or k in baselines} or dict(metrics)
     return screen.figures_table(type(engine.model).__name__, told, baselines, headline)
 
 
@@ -368,7 +369,7 @@ def _baselines(engine: Engine) -> dict[str, dict[str, float]]:
     return known
 
 
-def _require_finite(recipe: Recipe, metrics: dict[str, float]) -> None:
+def _require_finite(recipe: Recipe, metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise UserError(f"{name} is {value} on the first batch", "check the loss", str(recipe.path))

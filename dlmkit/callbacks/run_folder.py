@@ -15,6 +15,7 @@ from dlmkit import runs
 from dlmkit.callbacks.checkpoints import LastCheckpoint
 from dlmkit.callbacks.media import ShowMedia
 from dlmkit.data.module import DataModule
+from dlmkit.screen import print_rows
 from dlmkit.tracking import MetricsFile, wandb_logger
 
 __all__ = ["RunFolder", "Tracking"]
@@ -72,6 +73,7 @@ class RunFolder(Callback):
         if trainer.is_global_zero:
             self.folder = self.resumed or runs.create(self.parent, self.name, self.recipe)
             record = self._write(trainer)
+            print_rows({"run": str(self.folder)})
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         self._place(trainer, record)
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -161,7 +161,8 @@ class ResumableLoader(DataLoader[Batch]):
         """Epoch and position of the next batch to train on."""
         if self._trainer is None:
             return {"epoch": self.positions.epoch, "index": self.positions.start}
-        done = self._trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        progress: Any = self._trainer.fit_loop.epoch_loop.batch_progress.current
+        done = progress.processed
         total = min(len(self), int(self._trainer.num_training_batches))
         return {"epoch": self.positions.epoch + (done >= total), "index": done % total}
 

@@ -68,6 +68,7 @@ class Text(DataModule):
         val_fraction: Share of the text for validation, cut off before the test split. A dataset that has a split of
             its own keeps it.
         test_fraction: Share of the text, its end, for the test. A dataset that has a split of its own keeps it.
+        own_splits: Whether a dataset keeps the splits that it comes with; otherwise they are joined and cut anew.
         num_workers: Processes that load ahead; 0 loads in the training process, which takes microseconds a batch.
 
     Raises:
@@ -88,6 +89,7 @@ class Text(DataModule):
         length: int = 128,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
+        own_splits: bool = True,
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
@@ -102,7 +104,7 @@ class Text(DataModule):
             what = f"val_fraction {val_fraction} and test_fraction {test_fraction} leave nothing for training"
             raise UserError(what, "give shares that stay below 1 together", "data.val_fraction")
         self.source, self.subset, self.column, self.length = source, subset, column, length
-        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.val_fraction, self.test_fraction, self.own_splits = val_fraction, test_fraction, own_splits
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -197,6 +199,8 @@ class Text(DataModule):
     def _texts(self) -> dict[Split, str]:
         """The text of each split; what the source does not have is cut off the end of its training text."""
         own = self._corpus.texts
+        if not self.own_splits:
+            own = {"train": "".join(own[split] for split in _NAMES if split in own)}
         text = own["train"]
         test = len(text) if "test" in own else len(text) - round(self.test_fraction * len(text))
         val = test if "val" in own else test - round(self.val_fraction * len(text))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlmkit.data.module import Batch
+from dlmkit.data.tokens import UNKNOWN
 from dlmkit.errors import UserError
 from dlmkit.media import Media, Text
 from dlmkit.tasks.task import Metrics, Task
@@ -117,7 +118,9 @@ class SequenceTask(Task):
         state = self._states[True]
         if state is not None and self._trainer is not None:
             dim = self.state_batch_dim
-            whole = [self.all_gather(s) for s in state]  # (world, ...) each, or the same where there is one process
+            whole: list[Any] = [
+                self.all_gather(s) for s in state
+            ]  # (world, ...) each, or the same where there is one process
             world = self.trainer.world_size
             checkpoint["streams"] = tuple(torch.cat(list(w), dim) if world > 1 else w.clone() for w in whole)
 
@@ -146,21 +149,26 @@ class SequenceTask(Task):
             (n, T + length) int64.
         """
         draw = torch.Generator(device=prompt.device).manual_seed(seed)
+        # What stood for characters that training did not have is no character itself.
+        never = self._tokenizer.token_to_id(UNKNOWN) if self._tokenizer else None
         tokens = [prompt]
         state: State | None = None
         for _ in range(length):
             logits, state = self(tokens[-1], state)
-            p = torch.softmax(logits[:, -1].float() / max(temperature, 1e-6), dim=-1)
+            scores = logits[:, -1].float() / max(temperature, 1e-6)
+            if never is not None:
+                scores[:, never] = -torch.inf
+            p = torch.softmax(scores, dim=-1)
             tokens.append(torch.multinomial(p, 1, generator=draw))
         return torch.cat(tokens, dim=1)
 
     def sample(  # type: ignore[override]
-        self, prompt: str = "\n", n: int = 1, *, length: int = 500, temperature: float = 0.8, seed: int = 1
+        self, prompt: str | None = None, n: int = 1, *, length: int = 500, temperature: float = 0.8, seed: int = 1
     ) -> list[Media]:
         """Write text.
 
         Args:
-            prompt: How each text starts.
+            prompt: How each text starts; when left out, a new line.
             n: How many texts.
             length: Tokens to add to the prompt.
             temperature: 0 repeats the likeliest, 1 is the model's own distribution, above is wilder.
@@ -169,16 +177,30 @@ class SequenceTask(Task):
         Raises:
             UserError: If the prompt is empty, or holds what the training text did not.
         """
-        ids = self._encode(prompt)
+        ids = self.encode(prompt) if prompt is not None else self._opening()
         start = torch.tensor([ids] * n, device=self.device)
         return [Text(self.tokenizer.decode(row)) for row in self.generate(start, length, temperature, seed).tolist()]
 
-    def _encode(self, prompt: str) -> list[int]:
+    def encode(self, prompt: str) -> list[int]:
+        """The tokens of a prompt.
+
+        Raises:
+            UserError: If it is empty, or holds what the training text did not.
+        """
         ids: list[int] = self.tokenizer.encode(prompt).ids
         if not ids:
-            raise UserError("the prompt is empty", 'give at least one character, such as --prompt "\\n"', "--prompt")
+            raise UserError("the prompt is empty", "give at least one character, or leave it out", "--prompt")
         if self.tokenizer.decode(ids) != prompt:
             strange = sorted({c for c in prompt if self.tokenizer.decode(self.tokenizer.encode(c).ids) != c})
             what = f"the prompt holds {' '.join(map(repr, strange))}, which the training text did not"
             raise UserError(what, "leave it out", "--prompt")
         return ids
+
+    def _opening(self) -> list[int]:
+        """What a text starts with when nobody says: a new line, or a space where the text has no lines."""
+        unknown = self.tokenizer.token_to_id(UNKNOWN)
+        for opening in ("\n", " "):
+            ids: list[int] = self.tokenizer.encode(opening).ids
+            if ids and unknown not in ids:
+                return ids
+        return [self.tokenizer.get_vocab_size() - 1]

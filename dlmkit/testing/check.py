@@ -124,6 +124,8 @@ def contained() -> Iterator[None]:
     levels = {logger: logger.level for logger in known}
     in_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)  # the batches are small, and other work may share the machine
     try:
         with warnings.catch_warnings():

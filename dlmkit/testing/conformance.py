@@ -6,7 +6,7 @@ plugins, with ``--dlmkit-plugin NAME`` for one; ``-m "not slow"`` leaves out wha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import pytest
 
@@ -97,6 +97,6 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         yield made
 
 
-def test_plugin(subject: Subject, check: Check, record_property: pytest.RecordProperty) -> None:
+def test_plugin(subject: Subject, check: Check, record_property: Callable[[str, object], None]) -> None:
     """One promise, one plugin."""
     record_property("measured", judge(check, subject) or "")

@@ -9,7 +9,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-__all__ = ["Gradients", "Killed", "Losses", "Stop"]
+from dlmkit.callbacks.media import ShowMedia
+
+__all__ = ["Gradients", "Killed", "Losses", "Stop", "Unseen"]
 
 
 class Killed(Exception):
@@ -38,6 +40,16 @@ class Stop(Callback):
         self.seen += 1
         if not self.kill and self.seen == self.after:
             signal.raise_signal(signal.SIGINT)
+
+
+class Unseen(Callback):
+    """Keeps a run from showing media; in processes of their own there is no other way to."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the folder of the media away; the run's own callbacks have been set up before."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ShowMedia):
+                callback.folder = None
 
 
 class Gradients(Callback):

@@ -20,12 +20,13 @@ from dlmkit.errors import UserError
 from dlmkit.tasks.task import Task
 from dlmkit.testing.check import Unsuitable, check
 from dlmkit.testing.package_checks import place
-from dlmkit.testing.subject import Subject, arguments
+from dlmkit.testing.subject import Subject, arguments, recipe_callbacks
 
 __all__ = ["calmed", "gradient", "two_processes_one_gradient", "two_real_processes"]
 
 _TOLERANCE = 1e-6  # of the largest gradient; float64 would give 1e-15, but a loss may be computed in float32 by design
 _UPDATE_TOLERANCE = 1e-3  # of the largest update, in float32
+_PARTS = "let batch(…, rank, world) give part rank of the very batch that (…, 0, 1) gives"
 _LIMIT = 300.0  # seconds
 _NOISE = "let the data module draw the noise and put it into the batch, so that every process has its share of it"
 
@@ -34,6 +35,8 @@ _NOISE = "let the data module draw the noise and put it into the batch, so that 
 def two_processes_one_gradient(subject: Subject) -> str:
     """Compute the gradient of one batch at once and in two parts, in float64, without dropout."""
     task, data = _calm_task(subject)
+    if reason := _waste(data):
+        raise UserError(reason, _PARTS, place(type(data)))
     whole = gradient(task, data, world=1)
     parts = gradient(task, data, world=2)
     scale = max(float(g.abs().max()) for g in whole.values()) or 1.0
@@ -70,7 +73,7 @@ def calmed(task: Task) -> Task:
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
         elif isinstance(getattr(module, "dropout", None), float):  # as in torch's recurrent nets and attention
-            module.dropout = 0.0
+            setattr(module, "dropout", 0.0)  # noqa: B010  (its type is not known)
         if isinstance(module, _BatchNorm):
             module.eval()
     return task
@@ -95,7 +98,7 @@ def gradient(task: Task, data: DataModule, world: int) -> dict[str, Tensor]:
         torch.manual_seed(rank)
         copied.loss(batches[0])
         out = copied.loss(batches[1])
-        (out[0] if isinstance(out, tuple) else out).backward()
+        torch.autograd.backward(out[0] if isinstance(out, tuple) else out)
         counts.append(copied.count(batches[1]))
         gradients.append({n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in copied.named_parameters()})
     shares = [count / sum(counts) for count in counts]
@@ -110,8 +113,7 @@ def _gradient_fault(subject: Subject, task: Task, data: DataModule, found: str) 
     """Say whether the data, noise or the loss itself is the reason."""
     what, where = f"two processes have another gradient of {found}", place(type(task))
     if reason := share_fault(data):
-        remedy = "let batch(…, rank, world) give part rank of the very batch that (…, 0, 1) gives"
-        return UserError(f"{what}: {reason}", remedy, place(type(data)))
+        return UserError(f"{what}: {reason}", _PARTS, place(type(data)))
     batch = _as_double(data.batch("train", 0, 0, 0, 1))
     losses = []
     for seed in (0, 1):
@@ -122,6 +124,13 @@ def _gradient_fault(subject: Subject, task: Task, data: DataModule, found: str) 
         return UserError(f"{what}: the loss draws random numbers", _NOISE, where)
     remedy = "let loss be the mean over what count(batch) counts, and mix no examples of a batch"
     return UserError(f"{what}, though each gets its part of the same batch", remedy, where)
+
+
+def _waste(data: DataModule) -> str:
+    """Whether each of two processes works on everything; the gradient is right then, but nothing is gained."""
+    whole, part = (data.batch("train", 0, 0, 0, world) for world in (1, 2))
+    same = all(part[name].shape == tensor.shape for name, tensor in whole.items())
+    return "each of two processes is given as many rows as one" if same else ""
 
 
 def share_fault(data: DataModule) -> str:
@@ -147,7 +156,8 @@ def two_real_processes(subject: Subject) -> str:
     words = [*_calm_words(subject), "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
     runs = subject.folder / "processes"
     small = ["run", subject.word, "--config", str(subject.small), "--runs", str(runs), *subject.overrides, *words]
-    _start([*small, "--trainer.devices=2", "--trainer.strategy=ddp"])
+    unseen = recipe_callbacks(subject.recipe, {"class_path": "dlmkit.testing.probes.Unseen"})
+    _start([*small, "--trainer.devices=2", "--trainer.strategy=ddp", unseen])
     folders = sorted(path.name for path in runs.iterdir())
     if len(folders) != 1:
         remedy = "write files on the first process only (self.trainer.is_global_zero)"
@@ -169,7 +179,7 @@ def _calm_words(subject: Subject) -> list[str]:
     options = arguments(subject.task_type)
     words = [f"--model.{name}=0.0" for name, value in options.items() if "dropout" in name and isinstance(value, float)]
     if "optimizer" in options:
-        words.append("--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 0.01}}")
+        words.append('--model.optimizer={"class_path":"torch.optim.SGD","init_args":{"lr":0.01}}')
     return words
 
 

@@ -96,7 +96,7 @@ class Report:
         if call.excinfo is not None:
             error = call.excinfo.value
             told = isinstance(error, (pytest.fail.Exception, pytest.skip.Exception))
-            self.reasons[item.nodeid] = str(error.msg) if told else explain(error, self.package)
+            self.reasons[item.nodeid] = str(error) if told else explain(error, self.package)
         return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -124,3 +124,7 @@ class Report:
         ]
         line = f"{', '.join(filter(None, parts))} in {time.monotonic() - self.started:.0f} s"
         self.console.print(Text(line, style="bold red" if failed or not passed else "bold green"))
+        if failed:
+            self.console.print(
+                'a check that makes no sense here: conformance = {"its_name": "why"} in the task\'s class'
+            )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from unittest import mock
 
 import yaml
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from dlmkit.engine import Engine
 
-__all__ = ["BATCHES", "STEPS", "VALIDATION", "Outcome", "Subject", "arguments"]
+__all__ = ["BATCHES", "STEPS", "VALIDATION", "Outcome", "Show", "Subject", "arguments", "recipe_callbacks"]
 
 # A small run: epochs of 4 batches, a validation after every third batch, so that batch 2 lies within an epoch, batch 3
 # before a validation, batch 4 at an epoch's end, and the run ends with a validation in the middle of an epoch.
@@ -53,6 +54,7 @@ _TRAINER: dict[str, Any] = {
 }
 _BATCH_SIZE = 4  # the smallest that two processes can share with more than one example each
 
+Show = Literal["always", "once", "never"]
 T = TypeVar("T")
 
 
@@ -132,6 +134,7 @@ class Subject:
         self.entry = plugins.find("tasks", word)
         self._scratch = tempfile.TemporaryDirectory(prefix="dlmkit-check-")
         self.folder = Path(self._scratch.name).resolve()
+        self.shown: Any = {}  # what ``show`` returned or raised when a run last called it
 
     def __enter__(self) -> Subject:
         return self
@@ -217,24 +220,24 @@ class Subject:
         recipe = recipes.read(self.word, words, [str(self.small)])
         return build(recipe, callbacks, trainer_options={"default_root_dir": str(self.folder)})
 
-    def run(self, name: str, *words: str, light: bool = True) -> Outcome:
+    def run(self, name: str, *words: str, show: Show = "never") -> Outcome:
         """``dlmkit run`` on the small recipe.
 
         Args:
             name: The run's own name.
             words: Overrides.
-            light: Whether to leave out pictures and baselines, which take most of the time.
+            show: When to show media, which takes most of the time of a small run.
         """
         runs = str(self.folder / "runs")
         words = ("run", self.word, "--config", str(self.small), "--runs", runs, "--name", name, *self.overrides, *words)
-        return self.command(*words, light=light)
+        return self.command(*words, show=show)
 
-    def command(self, *words: str, light: bool = False) -> Outcome:
+    def command(self, *words: str, show: Show = "never") -> Outcome:
         """Give a command in this process, keeping what it prints.
 
         Args:
             words: What follows ``dlmkit``.
-            light: Whether to leave out pictures and baselines.
+            show: When to show media.
         """
         from dlmkit.cli import main
 
@@ -244,8 +247,7 @@ class Subject:
             stack.enter_context(contextlib.redirect_stderr(errors))
             log = stack.enter_context(warnings.catch_warnings(record=True))
             warnings.simplefilter("default")
-            if light:
-                stack.enter_context(self._light())
+            stack.enter_context(self._sparing(show))
             try:
                 code = main(words)
             except SystemExit as stop:
@@ -254,17 +256,33 @@ class Subject:
         return Outcome(code, output.getvalue(), errors.getvalue(), warned)
 
     @contextlib.contextmanager
-    def _light(self) -> Iterator[None]:
-        with (
-            mock.patch.object(self.task_type, "show", lambda task, batch: {}, create=True),
-            mock.patch.object(self.data_type, "baselines", lambda data: {}, create=True),
-        ):
+    def _sparing(self, show: Show) -> Iterator[None]:
+        """Leave out the baselines, and what is not to be shown."""
+        own = getattr(self.task_type, "show", None)
+        calls = 0
+
+        def once_or_never(task: Any, batch: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if own is None or show == "never" or calls > 1:
+                return {}
+            try:
+                self.shown = own(task, batch)
+            except Exception as error:
+                self.shown = error
+                raise
+            return self.shown
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(self.data_type, "baselines", lambda data: {}, create=True))
+            if own is not None and show != "always":
+                stack.enter_context(mock.patch.object(self.task_type, "show", once_or_never))
             yield
 
     @once("a run of the default recipe")
     def reference(self) -> tuple[Path, Outcome]:
         """A small run of the default recipe: its folder, and what the command did."""
-        outcome = self.run("reference", light=False).expect(0)
+        outcome = self.run("reference", show="once").expect(0)
         return self.folder / "runs" / "reference", outcome
 
     @once("a few steps of training")
@@ -284,3 +302,10 @@ def arguments(cls: type) -> dict[str, Any]:
     names = parser.add_class_arguments(cls, fail_untyped=False)
     defaults = parser.get_defaults()
     return {name: defaults.get(name) for name in names}
+
+
+def recipe_callbacks(recipe: recipes.Recipe, *further: dict[str, Any]) -> str:
+    """The option that gives the trainer the recipe's callbacks and further ones, as one word of the command line."""
+    found = recipe.config["trainer"].get("callbacks") or []
+    every = [*(found if isinstance(found, list) else [found]), *further]
+    return f"--trainer.callbacks={json.dumps(every, separators=(',', ':'))}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from dlmkit import recipe as recipes
 from dlmkit.errors import UserError
@@ -59,7 +63,7 @@ def overfits_one_batch(subject: Subject) -> str:
     task.lr_scheduler = None  # a warm-up or a decay belongs to a run of the recipe's length
     data: Any = engine.datamodule
     batch = first_batch(data, "train")
-    data.train_dataloader = lambda: [batch] * _PATIENCE
+    data.train_dataloader = lambda: DataLoader([batch] * _PATIENCE, batch_size=None)  # type: ignore[arg-type]
     engine.trainer.fit(task, data)
     if not losses.values:
         remedy = 'self.log("train/loss", …) in the training step, or return the loss from it'
@@ -97,21 +101,20 @@ def saves_and_reloads(subject: Subject) -> None:
 
 @check("what it shows is there to see, to hear and to read")
 def media_are_made(subject: Subject) -> str:
-    """Show a validation batch, write everything, and look into it."""
-    engine, _ = subject.trained
-    task: Any = engine.model
+    """Look at what the run of the recipe has shown of its first validation batch, and into the files."""
     where = place(subject.task_type)
-    if not callable(getattr(task, "show", None)):
+    if not callable(getattr(subject.task_type, "show", None)):
         raise UserError("there is no show method", "write show(self, batch), which returns media by name", where)
-    task.eval()
-    with torch.no_grad():
-        media = dict(task.show(first_batch(engine.datamodule, "val")))
-    if not media:
+    folder, _ = subject.reference
+    shown = subject.shown
+    if isinstance(shown, Exception):
+        raise shown
+    if not shown:
         remedy = "return at least one dlmkit.Figure, Image, Audio, Table or Text by name from show"
         raise UserError("show returns nothing to look at", remedy, where)
-    found = {name: media_fault(name, item, subject.folder / "media") for name, item in media.items()}
+    found = {name: media_fault(name, item, folder / "media") for name, item in dict(shown).items()}
     tell([UserError(f"{name} of show {fault}", remedy, where) for name, (fault, remedy) in found.items() if fault])
-    return ", ".join(f"{name} ({type(item).__name__})" for name, item in media.items())
+    return ", ".join(f"{name} ({type(item).__name__})" for name, item in shown.items())
 
 
 def media_fault(name: str, item: Any, folder: Path) -> tuple[str, str]:
@@ -120,13 +123,13 @@ def media_fault(name: str, item: Any, folder: Path) -> tuple[str, str]:
     Args:
         name: What the task calls it.
         item: What it returned.
-        folder: Where to write it.
+        folder: Where a run has written it, or else where to write it.
     """
     if not isinstance(item, Media):
         return f"is a {type(item).__name__}", "wrap it: dlmkit.Figure(…), Image, Audio, Table or Text"
     if not isinstance(name, str) or Path(name).name != name:
         return "cannot name a file", "use letters, digits, - and _"
-    file = item.save(folder, name)
+    file = next(iter(sorted(folder.glob(f"{glob.escape(name)}-*{item.suffix}"))), None) or item.save(folder, name)
     if not file.is_file() or not file.stat().st_size:
         return "writes no file", f"mend the write method of {type(item).__name__}"
     if isinstance(item, (Image, Figure)):
@@ -143,15 +146,22 @@ def media_fault(name: str, item: Any, folder: Path) -> tuple[str, str]:
 def _picture_fault(item: Image | Figure, file: Path) -> tuple[str, str]:
     from matplotlib import image
 
-    pixels = np.asarray(image.imread(file))
-    colours = np.unique(pixels.reshape(-1, *pixels.shape[2:]), axis=0)
     # A picture of its own may well be black and white; a drawn figure with two colours is a frame at most.
-    least = 2 if isinstance(item, Image) else 3
-    if len(colours) < least:
+    if _colours(np.asarray(image.imread(file))) < (2 if isinstance(item, Image) else 3):
         return "is blank", "look at the range of what is drawn: pixels are in [0, 1], or uint8"
     if isinstance(item, Figure) and not any(ax.has_data() or ax.texts for ax in item.figure.axes):
         return "has only empty axes", "draw into them"
     return "", ""
+
+
+def _colours(pixels: NDArray[Any]) -> int:
+    """How many colours a picture (H, W, C) has, counted no further than 3."""
+    rest = pixels.reshape(-1, pixels.shape[2])
+    for found in range(3):
+        if not len(rest):
+            return found
+        rest = rest[(rest != rest[0]).any(axis=1)]
+    return 3
 
 
 def _sound_fault(item: Audio) -> tuple[str, str]:
@@ -186,8 +196,9 @@ def evaluate(task: LightningModule, batch: Any) -> Tensor:
     """
     task.eval()
     torch.manual_seed(0)
-    with torch.no_grad():
-        loss: Any = getattr(task, "loss", None)
+    loss: Any = getattr(task, "loss", None)
+    # A training step logs, which Lightning allows inside a run only.
+    with torch.no_grad(), mock.patch.multiple(task, log=mock.DEFAULT, log_dict=mock.DEFAULT):
         out = loss(batch) if callable(loss) else task.training_step(batch, 0)
     out = out["loss"] if isinstance(out, dict) else out[0] if isinstance(out, tuple) else out
     if not isinstance(out, Tensor):

@@ -34,17 +34,15 @@ class Gates(NamedTuple):
         hidden: :math:`h_t` in (-1, 1), what is told.
     """
 
-    forget: Any
-    input: Any
-    candidate: Any
-    output: Any
-    cell: Any
-    hidden: Any
+    forget: Tensor
+    input: Tensor
+    candidate: Tensor
+    output: Tensor
+    cell: Tensor
+    hidden: Tensor
 
 
-def recorded_lstm(
-    x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
-) -> Gates:
+def recorded_lstm(x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Gates:
     r"""Run one LSTM layer over a sequence and keep its gates.
 
     The weights are those of one layer of ``nn.LSTM``: four blocks of H rows for :math:`i, f, \tilde C, o`. Gradients
@@ -98,12 +96,12 @@ class _RecordedLSTM(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *from_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *from_loss: Tensor | None) -> tuple[Tensor | None, ...]:
         pairs, cells, squashed, gates, w_ih, w_hh = ctx.saved_tensors
-        loss = Gates(*(None if a is None else a.transpose(0, 1) for a in from_outputs))
         size = w_hh.shape[1]
-        delta, slope = _local_derivatives(gates, cells, squashed)
-        dh0, dc0 = _run_backward(delta, slope, gates, w_hh, loss)
+        f, i, g, o, from_cell, from_hidden = (a if a is None else a.transpose(0, 1) for a in from_loss)
+        onto_gates = _gradient_onto_gates(gates, (i, f, g, o))
+        delta, dh0, dc0 = _run_backward(gates, cells, squashed, w_hh, from_hidden, from_cell, onto_gates)
         rows = delta.flatten(0, 1)  # (T*B, 4H)
         # The net is one f, used T times with the same weights: their change is the sum of the changes of all T
         # instances. Stacked over time, that sum is a single product.
@@ -127,80 +125,76 @@ def _run_forward(gates: Tensor, hidden: Tensor, cells: Tensor, squashed: Tensor,
         w_hh: Recurrent weights (H, 4H).
     """
     i, f, g, o = (a.unbind(0) for a in gates.chunk(4, dim=2))
-    all_gates, h, c, tanh_c = gates.unbind(0), hidden.unbind(0), cells.unbind(0), squashed.unbind(0)
-    for t in range(len(tanh_c)):
-        all_gates[t].addmm_(h[t], w_hh)  # (B, H) x (H, 4H) -> (B, 4H)
-        g[t].mul_(2)
-        all_gates[t].sigmoid_()
-        g[t].mul_(2).sub_(1)
+    step, h, c, tanh_c = gates.unbind(0), hidden.unbind(0), cells.unbind(0), squashed.unbind(0)
+    minus_one = gates.new_tensor(-1.0)  # a number would be turned into a tensor at every use
+    for t in range(len(step)):
+        step[t].addmm_(h[t], w_hh)  # (B, H) x (H, 4H) -> (B, 4H)
+        g[t].add_(g[t])
+        step[t].sigmoid_()
+        torch.add(minus_one, g[t], alpha=2, out=g[t])
         torch.mul(f[t], c[t], out=c[t + 1]).addcmul_(i[t], g[t])
-        torch.mul(c[t + 1], 2, out=tanh_c[t]).sigmoid_().mul_(2).sub_(1)
+        torch.add(c[t + 1], c[t + 1], out=tanh_c[t]).sigmoid_()
+        torch.add(minus_one, tanh_c[t], alpha=2, out=tanh_c[t])
         torch.mul(o[t], tanh_c[t], out=h[t + 1])
 
 
-def _local_derivatives(gates: Tensor, cells: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor]:
-    """The derivatives within a step, for all steps at once: they need nothing from the steps after.
-
-    Args:
-        gates: (T, B, 4H).
-        cells: (T+1, B, H).
-        squashed: (T, B, H).
-
-    Returns:
-        Of the cell (for o: of the hidden state) by the gates' arguments, (T, B, 4H); of the hidden state by the
-        cell, (T, B, H).
-    """
-    delta = torch.empty_like(gates)
-    (i, f, g, o), (di, df, dg, do) = gates.chunk(4, dim=2), delta.chunk(4, dim=2)
-    _sigmoid_slope(g, i, grad_input=di)
-    _sigmoid_slope(cells[:-1], f, grad_input=df)
-    _tanh_slope(i, g, grad_input=dg)
-    _sigmoid_slope(squashed, o, grad_input=do)
-    return delta, _tanh_slope(o, squashed, grad_input=torch.empty_like(squashed))
-
-
-def _run_backward(delta: Tensor, slope: Tensor, gates: Tensor, w_hh: Tensor, loss: Gates) -> tuple[Tensor, Tensor]:
+def _run_backward(
+    gates: Tensor,
+    cells: Tensor,
+    squashed: Tensor,
+    w_hh: Tensor,
+    from_hidden: Tensor | None,
+    from_cell: Tensor | None,
+    onto_gates: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Carry the gradient from the last step to the first.
 
     Args:
-        delta: Local derivatives (T, B, 4H); overwritten with the gradient of the gates' arguments.
-        slope: Derivative of the hidden state by the cell (T, B, H).
-        gates: (T, B, 4H).
+        gates: The gates i, f, C̃, o (T, B, 4H).
+        cells: The cell before each step, and the last (T+1, B, H).
+        squashed: tanh of the cells (T, B, H).
         w_hh: Recurrent weights (4H, H).
-        loss: Gradient that each output has from outside (T, B, H), or None where it has none.
+        from_hidden: The loss's gradient by the hidden states (T, B, H).
+        from_cell: The loss's gradient by the cells (T, B, H).
+        onto_gates: The loss's gradient by what is inside the gates' σ and tanh (T, B, 4H).
 
     Returns:
-        The gradients of h0 and c0, each (B, H).
+        The whole gradient by what is inside the gates' σ and tanh (T, B, 4H), and by h0 and c0, each (B, H).
     """
     size = w_hh.shape[1]
-    dh, dc = (torch.zeros_like(slope[0]) for _ in range(2))
-    through_cell = delta[:, :, : 3 * size].unflatten(2, (3, size)).unbind(0)  # i, f and C̃ act through the cell
-    through_hidden = delta[:, :, 3 * size :].unbind(0)  # o acts on the hidden state directly
-    forget, by_cell, arguments = gates[:, :, size : 2 * size].unbind(0), slope.unbind(0), delta.unbind(0)
-    onto_gates = _gradient_onto_gates(gates, loss)
-    for t in reversed(range(len(arguments))):
-        if loss.hidden is not None:
-            dh.add_(loss.hidden[t])
-        if loss.cell is not None:
-            dc.add_(loss.cell[t])
-        dc.addcmul_(dh, by_cell[t])
+    delta = torch.empty_like(gates)
+    i, f, g, o = (a.unbind(0) for a in gates.chunk(4, dim=2))
+    di, df, dg, do = (a.unbind(0) for a in delta.chunk(4, dim=2))
+    # i, f and C̃ act through the cell and share its gradient; o acts on the hidden state.
+    through_cell = delta[:, :, : 3 * size].unflatten(2, (3, size)).unbind(0)
+    step, c, tanh_c = delta.unbind(0), cells.unbind(0), squashed.unbind(0)
+    dh, dc = torch.zeros_like(squashed[0]), torch.zeros_like(squashed[0])
+    by_cell = torch.empty_like(dh)
+    for t in reversed(range(len(step))):
+        if from_hidden is not None:
+            dh.add_(from_hidden[t])
+        if from_cell is not None:
+            dc.add_(from_cell[t])
+        dc.addcmul_(dh, _tanh_slope(o[t], tanh_c[t], grad_input=by_cell))
+        _sigmoid_slope(g[t], i[t], grad_input=di[t])
+        _sigmoid_slope(c[t], f[t], grad_input=df[t])
+        _tanh_slope(i[t], g[t], grad_input=dg[t])
         through_cell[t].mul_(dc.unsqueeze(1))
-        through_hidden[t].mul_(dh)
+        _sigmoid_slope(tanh_c[t], o[t], grad_input=do[t]).mul_(dh)
         if onto_gates is not None:
-            arguments[t].add_(onto_gates[t])
-        dc.mul_(forget[t])
-        torch.mm(arguments[t], w_hh, out=dh)  # (B, 4H) x (4H, H) -> (B, H)
-    return dh, dc
+            step[t].add_(onto_gates[t])
+        dc.mul_(f[t])
+        torch.mm(step[t], w_hh, out=dh)  # (B, 4H) x (4H, H) -> (B, H)
+    return delta, dh, dc
 
 
-def _gradient_onto_gates(gates: Tensor, loss: Gates) -> Tensor | None:
-    """The gradient (T, B, 4H) of the gates' arguments from a loss on the gates themselves; None without one."""
-    given = (loss.input, loss.forget, loss.candidate, loss.output)
-    if all(gradient is None for gradient in given):
+def _gradient_onto_gates(gates: Tensor, from_loss: tuple[Tensor | None, ...]) -> Tensor | None:
+    """The gradient (T, B, 4H) that a loss on the gates i, f, C̃, o themselves gives; None without such a loss."""
+    if all(gradient is None for gradient in from_loss):
         return None
     onto_gates = torch.zeros_like(gates)
     slopes = (_sigmoid_slope, _sigmoid_slope, _tanh_slope, _sigmoid_slope)
-    for gradient, gate, block, slope in zip(given, gates.chunk(4, 2), onto_gates.chunk(4, 2), slopes, strict=True):
+    for gradient, gate, block, slope in zip(from_loss, gates.chunk(4, 2), onto_gates.chunk(4, 2), slopes, strict=True):
         if gradient is not None:
             slope(gradient, gate, grad_input=block)
     return onto_gates

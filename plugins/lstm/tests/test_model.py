@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from dlmkit_lstm.gates import Gates, recorded_lstm
+from dlmkit_lstm.model import CharacterLSTM, LSTMCell
+from torch import Tensor, nn
+
+EXACT = {"rtol": 0.0, "atol": 1e-10}
+B, T, D, H = 3, 7, 4, 5
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def inputs(layers: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """x (B, T, D), h0 and c0 (layers, B, H), none of them zero, all with gradients."""
+    shapes = (B, T, D), (layers, B, H), (layers, B, H)
+    return tuple(torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+
+
+def lstm(layers: int = 1) -> nn.LSTM:
+    return nn.LSTM(D, H, layers, batch_first=True, dtype=torch.float64)
+
+
+def unrolled(cell: LSTMCell, x: Tensor, h: Tensor, c: Tensor) -> Gates:
+    """The cell stepped over time, its gates stacked to (B, T, H)."""
+    steps = []
+    for x_t in x.unbind(1):
+        h, c, gates = cell(x_t, (h, c))
+        steps.append(gates)
+    return Gates(*(torch.stack(values, dim=1) for values in zip(*steps, strict=True)))
+
+
+def cell_gradients(cell: LSTMCell) -> list[Tensor]:
+    """Gradients in the layout of nn.LSTM: w_ih, w_hh, b_ih, b_hh."""
+    linears = (cell.input, cell.forget, cell.candidate, cell.output)
+    weight = torch.cat([linear.weight.grad for linear in linears])
+    bias = torch.cat([linear.bias.grad for linear in linears])
+    return [weight[:, H:], weight[:, :H], bias, bias]
+
+
+def test_the_six_equations_by_hand():
+    cell = LSTMCell(1, 1).double()
+    weights = {"forget": (0.5, -0.25, 1.0), "input": (0.1, 0.8, 0.0), "candidate": (-0.6, 0.4, 0.2)}
+    weights["output"] = (0.3, 0.7, -0.1)
+    for name, (of_h, of_x, bias) in weights.items():
+        gate = getattr(cell, name)
+        gate.load_state_dict({"weight": torch.tensor([[of_h, of_x]]), "bias": torch.tensor([bias])})
+    x, h, c = (torch.tensor([[value]], dtype=torch.float64) for value in (2.0, 0.5, -1.0))
+    h, c, gates = cell(x, (h, c))
+    # inside forget: 0.5*0.5 - 0.25*2 + 1 = 0.75     σ(0.75) = 0.67917870
+    # inside input: 0.1*0.5 + 0.8*2 + 0 = 1.65        σ(1.65) = 0.83889105
+    # inside candidate: -0.6*0.5 + 0.4*2 + 0.2 = 0.7  tanh(0.7) = 0.60436778
+    # cell: 0.67917870 * -1 + 0.83889105 * 0.60436778 = -0.17217998
+    # inside output: 0.3*0.5 + 0.7*2 - 0.1 = 1.45     σ(1.45) = 0.80999843
+    # hidden: 0.80999843 * tanh(-0.17217998) = 0.80999843 * -0.17049844 = -0.13810347
+    expected = Gates(0.67917870, 0.83889105, 0.60436778, 0.80999843, -0.17217998, -0.13810347)
+    for name, value in expected._asdict().items():
+        assert getattr(gates, name).item() == pytest.approx(value, abs=1e-8), name
+    assert (h.item(), c.item()) == (gates.hidden.item(), gates.cell.item())
+
+
+def test_cell_stepped_over_time_is_nn_lstm():
+    theirs, (x, h0, c0) = lstm(), inputs()
+    ours = LSTMCell.from_torch(theirs)
+    hidden, (h, c) = theirs(x, (h0, c0))
+    gates = unrolled(ours, x, h0[0], c0[0])
+    torch.testing.assert_close(gates.hidden, hidden, **EXACT)
+    torch.testing.assert_close((gates.hidden[:, -1], gates.cell[:, -1]), (h[0], c[0]), **EXACT)
+    weight = torch.randn_like(hidden)
+    expected = torch.autograd.grad((hidden * weight).sum() + c.sum(), (x, h0, c0, *theirs.parameters()))
+    (gates.hidden * weight).sum().add(gates.cell[:, -1].sum()).backward()
+    for found, wanted in zip((x.grad, h0.grad, c0.grad, *cell_gradients(ours)), expected, strict=True):
+        torch.testing.assert_close(found, wanted, **EXACT)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_cell_takes_any_layer(layer):
+    theirs = lstm(2)
+    cell = LSTMCell.from_torch(theirs, layer)
+    w_ih, w_hh, b_ih, b_hh = theirs.all_weights[layer]
+    torch.testing.assert_close(cell.forget.weight, torch.cat((w_hh, w_ih), 1)[H : 2 * H])
+    torch.testing.assert_close(cell.output.bias, (b_ih + b_hh)[3 * H :])
+    assert cell.forget.weight.data_ptr() != w_hh.data_ptr()
+
+
+def test_cell_refuses_other_equations():
+    with pytest.raises(ValueError, match="other equations"):
+        LSTMCell.from_torch(nn.LSTM(D, H, bidirectional=True))
+    with pytest.raises(ValueError, match="layer is 2; give 0 to 1"):
+        LSTMCell.from_torch(lstm(2), 2)
+
+
+@pytest.mark.parametrize("field", Gates._fields)
+def test_gradient_of_each_output_is_autograds_through_the_cell(field):
+    theirs, (x, h0, c0) = lstm(), inputs()
+    cell = LSTMCell.from_torch(theirs)
+    plain, recorded = unrolled(cell, x, h0[0], c0[0]), recorded_lstm(x, h0[0], c0[0], *theirs.all_weights[0])
+    torch.testing.assert_close(recorded, plain, **EXACT)
+    weight = torch.randn(B, T, H, dtype=torch.float64)
+    found = torch.autograd.grad((getattr(recorded, field) * weight).sum(), (x, h0, c0, *theirs.parameters()))
+    (getattr(plain, field) * weight).sum().backward()
+    by_output = [torch.zeros_like(p) for p in cell.output.parameters()]
+    for parameter, zeros in zip(cell.output.parameters(), by_output, strict=True):
+        parameter.grad = zeros if parameter.grad is None else parameter.grad
+    for one, other in zip(found, (x.grad, h0.grad, c0.grad, *cell_gradients(cell)), strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+
+
+def test_gradient_of_all_outputs_together():
+    theirs, (x, h0, c0) = lstm(), inputs()
+    cell = LSTMCell.from_torch(theirs)
+    plain, recorded = unrolled(cell, x, h0[0], c0[0]), recorded_lstm(x, h0[0], c0[0], *theirs.all_weights[0])
+    found, expected = (
+        torch.autograd.grad(sum(output.pow(2).sum() for output in gates), (x, h0, c0)) for gates in (recorded, plain)
+    )
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_gradcheck():
+    sizes = (2, 3, 2), (2, 2), (2, 2), (8, 2), (8, 2), (8,), (8,)
+    arguments = [torch.randn(size, dtype=torch.float64, requires_grad=True) for size in sizes]
+    assert torch.autograd.gradcheck(recorded_lstm, arguments)
+
+
+def test_second_derivatives_are_refused():
+    x, h0, c0 = inputs()
+    hidden = recorded_lstm(x, h0[0], c0[0], *lstm().all_weights[0]).hidden
+    (gradient,) = torch.autograd.grad(hidden.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_recorded_path_is_the_forward_pass(layers):
+    net = CharacterLSTM(11, H, layers, embedding_size=D, dropout=0.3).double().eval()
+    tokens = torch.randint(11, (B, T))
+    _, h0, c0 = inputs(layers)
+    logits, (h, c) = net(tokens, (h0, c0))
+    records = net.gates(tokens, (h0, c0))
+    assert len(records) == layers
+    assert {values.shape for record in records for values in record} == {(B, T, H)}
+    torch.testing.assert_close(net.readout(records[-1].hidden), logits, **EXACT)
+    torch.testing.assert_close(torch.stack([record.hidden[:, -1] for record in records]), h, **EXACT)
+    torch.testing.assert_close(torch.stack([record.cell[:, -1] for record in records]), c, **EXACT)
+    wanted = (h0, c0, *net.parameters())
+    expected = torch.autograd.grad(logits.square().sum(), wanted)
+    found = torch.autograd.grad(net.readout(records[-1].hidden).square().sum(), wanted)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+
+
+def test_recorded_path_drops_between_layers_only_in_training():
+    net, tokens = CharacterLSTM(11, H, 2, dropout=0.5), torch.randint(11, (B, T))
+    first, second = net.gates(tokens), net.gates(tokens)
+    torch.testing.assert_close(first[0].hidden, second[0].hidden)
+    assert not torch.allclose(first[1].hidden, second[1].hidden)
+    net.eval()
+    torch.testing.assert_close(net.gates(tokens)[1].hidden, net.gates(tokens)[1].hidden)
+
+
+def test_single_precision_and_autocast():
+    net, tokens = CharacterLSTM(11, 64).eval(), torch.randint(11, (B, 50))
+    record = net.gates(tokens)[0]
+    torch.testing.assert_close(net.readout(record.hidden), net(tokens)[0], rtol=1e-5, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        state = torch.zeros(2, 1, B, 64, dtype=torch.bfloat16)
+        under_autocast = net.gates(tokens, (state[0], state[1]))[0]
+    assert under_autocast.hidden.dtype == torch.float32
+    torch.testing.assert_close(under_autocast, record)
+    under_autocast.hidden.sum().backward()
+    assert net.lstm.weight_hh_l0.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("forget_bias", [1.0, 3.5])
+def test_initialisation(forget_bias):
+    net = CharacterLSTM(11, 16, 2, forget_bias=forget_bias)
+    for _, w_hh, b_ih, b_hh in net.lstm.all_weights:
+        for gate in w_hh.chunk(4):
+            torch.testing.assert_close(gate @ gate.T, torch.eye(16), rtol=0.0, atol=1e-5)
+        i, f, candidate, o = (b_ih + b_hh).chunk(4)
+        assert f.eq(forget_bias).all()
+        assert not torch.cat((i, candidate, o)).any()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_state_carried_over_two_halves_is_one_pass(layers):
+    net, tokens = CharacterLSTM(11, H, layers).double().eval(), torch.randint(11, (B, 2 * T))
+    logits, state = net(tokens)
+    first, carried = net(tokens[:, :T])
+    second, last = net(tokens[:, T:], carried)
+    torch.testing.assert_close(torch.cat((first, second), dim=1), logits, **EXACT)
+    torch.testing.assert_close(last, state, **EXACT)
+    assert {values.shape for values in last} == {(layers, B, H)}
+    whole, half = net.gates(tokens)[-1], net.gates(tokens[:, T:], carried)[-1]
+    torch.testing.assert_close(half.cell, whole.cell[:, T:], **EXACT)
+
+
+def test_sizes_that_are_refused():
+    with pytest.raises(ValueError, match="hidden_size=0"):
+        CharacterLSTM(11, 0)
+    with pytest.raises(ValueError, match="num_layers=0"):
+        CharacterLSTM(11, 8, 0)
+    with pytest.raises(ValueError, match="dropout"):
+        CharacterLSTM(11, 8, dropout=1.5)
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, dlmkit_lstm; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
