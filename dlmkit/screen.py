@@ -51,11 +51,11 @@ class ProgressLine(Callback):
         self._first = 0
         self._told = 0
         self._refreshed = 0.0
-        self._phase = "training"
+        self._paused = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and, on a terminal, the live line."""
-        self._started, self._first = time.monotonic(), trainer.global_step
+        self._started, self._first, self._paused = time.monotonic(), trainer.global_step, 0.0
         if not trainer.is_global_zero or not console.is_terminal:
             return
         columns = (
@@ -87,8 +87,13 @@ class ProgressLine(Callback):
         elif trainer.is_global_zero and not console.is_terminal:
             self._tell_tenth(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop counting the time towards the training's speed."""
+        self._paused -= time.monotonic()
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the outcome in a line that stays."""
+        self._paused += time.monotonic()
         if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
             self._tell(trainer)
 
@@ -112,7 +117,7 @@ class ProgressLine(Callback):
     def _figures(self, trainer: Trainer) -> str:
         metrics = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float))}
         shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("/loss")]
-        speed = (trainer.global_step - self._first) / max(1e-9, time.monotonic() - self._started)
+        speed = (trainer.global_step - self._first) / max(1e-9, time.monotonic() - self._started - self._paused)
         return "  ".join([*shown, f"{speed:.1f} steps/s"])
 
     def _tell_tenth(self, trainer: Trainer) -> None:

@@ -284,7 +284,7 @@ def _device(engine: Engine) -> str:
 
     trainer = engine.trainer
     kind = trainer.strategy.root_device.type
-    name = torch.cuda.get_device_name() if kind == "cuda" else f"{kind}, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name() if kind == "cuda" else f"{kind}, {torch.get_num_threads()} thread(s)"
     return name if trainer.world_size == 1 else f"{trainer.world_size} × {name}"
 
 

@@ -664,19 +664,25 @@ class Plane(LightningDataModule):
 '''
 
 
-def test_plain_lightning(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lightning.pytorch
-    monkeypatch.setattr(lightning.pytorch.LightningModule, "sample", None, raising=False)
+@pytest.fixture
+def plain(plugin: Plugin) -> Subject:
     optimizer = "  init_args:\n    optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.05}}\n"
-    subject = plugin((TASK, PLAIN_TASK), (DATA, PLAIN_DATA), (optimizer, ""))
-    training_checks.saves_and_reloads(subject)
-    training_checks.gradient_reaches_every_parameter(subject)
-    training_checks.overfits_one_batch(subject)
+    return plugin((TASK, PLAIN_TASK), (DATA, PLAIN_DATA), (optimizer, ""))
+
+
+def test_plain_lightning(plain: Subject) -> None:
+    training_checks.saves_and_reloads(plain)
+    training_checks.gradient_reaches_every_parameter(plain)
+    training_checks.overfits_one_batch(plain)
     with pytest.raises(kit.Unsuitable, match=r"it is no dlmkit\.Task"):
-        process_checks.two_processes_one_gradient(subject)
-    assert "there is no show method; write show(self, batch)" in advice(training_checks.media_are_made, subject)
-    run_checks.recipe_trains(subject)
-    run_checks.same_seed_same_result(subject)
+        process_checks.two_processes_one_gradient(plain)
+    assert "there is no show method; write show(self, batch)" in advice(training_checks.media_are_made, plain)
+
+
+def test_runs_of_plain_lightning(plain: Subject) -> None:
+    run_checks.recipe_trains(plain)
+    run_checks.same_seed_same_result(plain)
+    assert "let the data module be a dlmkit.DataModule" in advice(run_checks.resumes_exactly, plain)
 
 
 def test_options_by_which_a_task_makes_itself_small(plugin: Plugin) -> None:

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 
+from dlmkit.data.module import DataModule
 from dlmkit.errors import UserError
 from dlmkit.testing.check import Unsuitable, check, short, tell
 from dlmkit.testing.package_checks import place
@@ -26,6 +27,7 @@ __all__ = ["difference", "recipe_trains", "resumes_exactly", "same_seed_same_res
 _FILES = ("config.yaml", "recipe.yaml", "provenance.json", "metrics.csv", "checkpoints/last.ckpt", "summary.json")
 _COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "global_step")
 _STATE = "what training carries from step to step belongs into buffers, or into on_save_checkpoint and its counterpart"
+_POSITION = "let the data module be a dlmkit.DataModule: the position of another's loader is not in the checkpoint"
 _DRAWS = "draw random numbers from torch, NumPy or random only, and in a data module from self.seed, epoch and index"
 
 # After how many batches, whether as by a power cut, and how to call it. A power cut after a validation is survived by
@@ -116,11 +118,12 @@ def resumes_exactly(subject: Subject) -> str:
     """Stop runs in three places, resume each, and compare how they end."""
     folder, _ = subject.reference
     where = place(subject.task_type)
+    remedy = _STATE if issubclass(subject.data_type, DataModule) else _POSITION
     faults = []
     for after, kill, text in _STOPS:
         if found := difference(folder, _resumed(subject, after, kill)):
             what = f"stopped {text} (after batch {after}) and resumed, the run ends with another {found}"
-            faults.append(UserError(what, _STATE, where))
+            faults.append(UserError(what, remedy, where))
     if faults and difference(folder, _finished(subject, "once-more")):
         raise UserError("even a run that is not stopped does not end the same", _DRAWS, where)
     tell(faults)

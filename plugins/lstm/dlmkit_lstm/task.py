@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as MatplotlibFigure
 from torch import Tensor
 
-from dlmkit import Figure, Media, SequenceTask, Text
+from dlmkit import Figure, Media, SequenceTask
 from dlmkit.data.module import Batch
 from dlmkit.tasks.sequence import State
 from dlmkit_lstm.model import CharacterLSTM
@@ -70,12 +70,7 @@ class LSTM(SequenceTask):
 
     def show(self, batch: Batch) -> dict[str, Media]:
         """What every gate does along a piece of the text, and a text of the net's own."""
-        tokens = batch["input"][0]
-        media: dict[str, Media] = {"gates": Figure(self.gates_figure(tokens))}
-        start = tokens[: self.shown_steps // 2]
-        text = self.generate(start[None], length=400)[0].tolist()
-        media["text"] = Text(self.tokenizer.decode(text))
-        return media
+        return {"gates": Figure(self.gates_figure(batch["input"][0])), "text": self.sample(length=400)[0]}
 
     def gates_figure(self, tokens: Tensor) -> MatplotlibFigure:
         """A heat map for each gate of the last layer along the end of a text, its characters on the axis.
