@@ -87,7 +87,8 @@ def _torch() -> Iterator[Finding]:
         yield Finding("✗", f"torch does not import: {_one_line(error)}", "reinstall it as pytorch.org says")
         return
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "ROCm" if torch.version.hip else "CPU"
-    yield Finding("✓", f"torch {torch.__version__}, built for {build}; {torch.get_num_threads()} CPU threads")
+    threads = torch.get_num_threads()
+    yield Finding("✓", f"torch {torch.__version__}, built for {build}; {threads} CPU thread{'s' * (threads > 1)}")
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
         yield Finding("✓", f"cuda:{index} is {device.name} with {device.total_memory / 2**30:.0f} GiB")
@@ -125,10 +126,10 @@ def _fault(entry: plugins.Entry) -> str:
     from dlmkit import recipe
 
     try:
-        if entry.kind == "recipes":
-            recipe.read(entry.value)
-        else:
+        if entry.kind != "recipes":
             plugins.load(entry)
+        elif not recipe.is_overlay(Path(entry.value)):
+            recipe.read(entry.value)
     except UserError as error:
         return entry.fault or " ".join(str(error).split())
     return entry.fault
@@ -157,7 +158,7 @@ def _wandb() -> Finding:
 
 def _writable(folder: Path, name: str, remedy: str) -> Finding:
     """Whether a file can be made in a folder, or in the nearest folder above that is there; nothing is left behind."""
-    there = next(place for place in (folder, *folder.parents) if place.is_dir())
+    there = next(place for place in (folder, *folder.parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             free = shutil.disk_usage(there).free / 2**30

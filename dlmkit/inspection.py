@@ -7,8 +7,10 @@ import inspect
 import itertools
 import json
 import re
+import shlex
 import shutil
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,10 +136,19 @@ def _show_class(entry: plugins.Entry) -> None:
     for number, paragraph in enumerate(about.prose):
         screen.paragraph(paragraph, gap=number > 0)
     _show_options(screen, entry, cls)
-    own = [e for e in plugins.installed() if e.kind == "recipes" and e.package == entry.package and not e.fault]
+    own = [e for e in plugins.installed() if e.kind == "recipes" and e.package == entry.package and _uses(e, entry)]
     if own:
         screen.head("recipes")
         screen.columns([(f"dlmkit run {e.name}", _first_comment(Path(e.value))) for e in own])
+
+
+def _uses(recipe: plugins.Entry, entry: plugins.Entry) -> bool:
+    """Whether a recipe names a class; one that cannot be read does not, and ``dlmkit doctor`` tells why."""
+    path = Path(recipe.value)
+    try:
+        return not recipes.is_overlay(path) and entry in recipes.read(str(path)).used
+    except UserError:
+        return False
 
 
 def _show_options(screen: _Screen, entry: plugins.Entry, cls: Any) -> None:
@@ -154,7 +165,7 @@ def _show_options(screen: _Screen, entry: plugins.Entry, cls: Any) -> None:
     screen.columns(_rows(method_options(cls, "sample"), "required"), _HEADS)
 
 
-def _rows(options: list[Option], without_default: str) -> list[tuple[str, ...]]:
+def _rows(options: Iterable[Option], without_default: str) -> list[tuple[str, ...]]:
     from dlmkit.options import plain_type
 
     return [
@@ -192,25 +203,32 @@ def _value(default: Any) -> str:
 
 
 def _show_recipe(path: Path) -> None:
-    recipe = recipes.read(str(path))
     owner = next((e for e in plugins.installed() if e.kind == "recipes" and Path(e.value) == path), None)
     name = owner.name if owner else str(path)
+    overlay = recipes.is_overlay(path)
+    kind = "overlay" if overlay else "recipe"
     screen = _Screen()
     screen.title(name, _first_comment(path))
-    screen.line(f"recipe of {owner.package} {owner.version} ({path})" if owner else f"recipe ({path})")
+    screen.line(f"{kind} of {owner.package} {owner.version} ({path})" if owner else f"{kind} ({path})")
     screen.head("text")
-    for line in recipe.text.rstrip().splitlines():
+    for line in path.read_text(encoding="utf-8").rstrip().splitlines():
         screen.line(f"  {line}")
-    screen.head("names")
+    if not overlay:
+        screen.head("names")
+        screen.columns(_named_classes(recipes.read(str(path))))
+    screen.head("next")
+    run = ("dlmkit run RECIPE --config {}", "lay it over a recipe") if overlay else ("dlmkit run {}", "train it")
+    copied = [("dlmkit copy {}", "make it your own")] if owner else []
+    screen.columns([(command.format(shlex.quote(name)), text) for command, text in [run, *copied]])
+
+
+def _named_classes(recipe: recipes.Recipe) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for word, kind in (("model", "tasks"), ("data", "data")):
         target = recipe.config[word]["class_path"]
         entry = next((e for e in recipe.used if e.kind == kind), None)
         rows.append((word, f"{entry.name}: {target} of {entry.package} {entry.version}" if entry else target))
-    screen.columns(rows)
-    screen.head("next")
-    copied = [(f"dlmkit copy {name}", "make it your own")] if owner else []
-    screen.columns([(f"dlmkit run {name}", "train it"), *copied])
+    return rows
 
 
 def _first_comment(path: Path) -> str:

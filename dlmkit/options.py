@@ -6,6 +6,7 @@ import inspect
 import re
 import typing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -44,7 +45,8 @@ class Option:
     meaning: str
 
 
-def class_options(cls: type) -> list[Option]:
+@cache
+def class_options(cls: type) -> tuple[Option, ...]:
     """The options of a constructor, with those that it hands on to its base class.
 
     Args:
@@ -56,7 +58,7 @@ def class_options(cls: type) -> list[Option]:
     return _options(parser, names, hints, {name: option_type(cls, name) for name in names})
 
 
-def method_options(cls: type, method: str) -> list[Option]:
+def method_options(cls: type, method: str) -> tuple[Option, ...]:
     """The options of a method.
 
     Args:
@@ -84,9 +86,9 @@ def plain_type(written: str) -> str:
 
 def _options(
     parser: LightningArgumentParser, names: list[str], hints: dict[str, Any], written: dict[str, str]
-) -> list[Option]:
+) -> tuple[Option, ...]:
     actions = {action.dest: action for action in parser._actions}
-    return [
+    return tuple(
         Option(
             name=name,
             written=written.get(name, "another type"),
@@ -96,7 +98,7 @@ def _options(
             meaning=plain_prose(" ".join((actions[name].help or "").split())),
         )
         for name in names
-    ]
+    )
 
 
 def _plain(default: Any) -> Any:

@@ -15,11 +15,13 @@ import json
 import sys
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlmkit import plugins
 from dlmkit import recipe as recipes
+from dlmkit.errors import UserError
 
 if TYPE_CHECKING:
     from dlmkit.options import Option
@@ -45,6 +47,8 @@ _CLASS: Schema = {
 
 def schema(options: argparse.Namespace) -> int:
     """``dlmkit schema``: print it."""
+    if recipes.is_overlay(recipes.locate(options.recipe)):
+        raise UserError(f"{options.recipe} is an overlay", "give a recipe that it is laid over", "schema")
     recipe = recipes.read(options.recipe)
     from dlmkit.verbs import quiet
 
@@ -69,20 +73,24 @@ def recipe_schema(recipe: Recipe) -> Schema:
     Raises:
         UserError: If one of its classes may not be named or does not import.
     """
-    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch import Trainer
 
-    from dlmkit.engine import Allowed, _import
+    from dlmkit.engine import Allowed, data_and_model
     from dlmkit.options import class_options
 
     Allowed().apply(recipe)
-    model = _import(recipe, "model", LightningModule)
-    data = _import(recipe, "data", LightningDataModule)
+    classes = data_and_model(recipe)
     return {
         "$schema": _DIALECT,
         "title": f"recipe of dlmkit, as {recipe.name}",
         "type": "object",
         "additionalProperties": False,
-        "anyOf": [{"required": ["model", "data"]}, {"required": ["extends"]}],
+        # a whole recipe, one that builds on another, or an overlay
+        "anyOf": [
+            {"required": ["model", "data"]},
+            {"required": ["extends"]},
+            {"not": {"anyOf": [{"required": ["model"]}, {"required": ["data"]}]}},
+        ],
         "properties": {
             "seed_everything": {"type": "integer", "description": "Of all random numbers; 1 when left out."},
             "extends": {
@@ -97,8 +105,8 @@ def recipe_schema(recipe: Recipe) -> Schema:
             "class": _word_or_class([{"type": "string"}]),
             "optimizer": _known_classes(_optimizers()),
             "lr_scheduler": _known_classes(_schedules()),
-            "model_options": _options_schema(class_options(model)),
-            "data_options": _options_schema(class_options(data)),
+            "model_options": _options_schema(class_options(classes["model"])),
+            "data_options": _options_schema(class_options(classes["data"])),
             "trainer_options": _options_schema(class_options(Trainer)),
         },
     }
@@ -132,7 +140,7 @@ def _class_schema(hint: Any) -> Schema:
     """The schema of a class that is not generic."""
     if hint is None:
         return {"type": "null"}
-    if not isinstance(hint, type) or hint is object:
+    if not isinstance(hint, type) or hint in (object, Any):
         return _ANY
     if issubclass(hint, enum.Enum):
         return {"enum": list(hint.__members__)}
@@ -211,7 +219,7 @@ def _named(names: dict[str, str]) -> list[Schema]:
     return [{"const": name, "description": text} for name, text in names.items()]
 
 
-def _options_schema(options: list[Option]) -> Schema:
+def _options_schema(options: Iterable[Option]) -> Schema:
     """The schema of a mapping of options; none is required, because recipes merge and the data knows some."""
     properties = {}
     for option in options:

@@ -596,7 +596,8 @@ def test_real_processes_that_see_the_same(plugin: Plugin) -> None:
 @pytest.mark.slow
 def test_real_processes_one_of_which_fails(plugin: Plugin) -> None:
     subject = plugin(("        return (self.net(", "        1 / (1 - self.global_rank)\n        return (self.net("))
-    assert "two processes end with:" in advice(process_checks.two_real_processes, subject)
+    found = advice(process_checks.two_real_processes, subject)
+    assert "two processes end with: ZeroDivisionError: division by zero; dlmkit run with" in found
 
 
 # ----------------------------------------------------------------------------------------------------- what may be else

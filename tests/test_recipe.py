@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -124,7 +125,8 @@ def test_an_alias_that_contains_itself_is_told(tiny, write):
 
 def test_an_empty_recipe_lacks_model_and_data(tiny, write):
     lines = fault(str(write("my.yaml", "# nothing yet\n")))
-    assert [line.split("; ")[0] for line in lines] == ["my.yaml: model is missing", "my.yaml: data is missing"]
+    assert [line.split("; ")[0].rpartition(": ")[2] for line in lines] == ["model is missing", "data is missing"]
+    assert all("my.yaml: " in line for line in lines)
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n"])
@@ -235,7 +237,9 @@ def test_an_installed_recipe_is_built_on_by_name(tiny, write):
     recipe = read(str(write("my.yaml", "extends: tiny\ntrainer: {max_steps: 3}\n")))
     assert recipe.config["trainer"]["max_steps"] == 3
     assert recipe.config["trainer"]["val_check_interval"] == 4
-    assert recipe.place(("trainer", "val_check_interval")).endswith("dlmkit_tiny/recipes/tiny.yaml:14")
+    file, _, line = recipe.place(("trainer", "val_check_interval")).rpartition(":")
+    assert file.endswith("dlmkit_tiny/recipes/tiny.yaml")
+    assert "val_check_interval" in Path(file).read_text().splitlines()[int(line) - 1]
 
 
 def test_a_chain_over_several_folders(base, write):
@@ -256,8 +260,8 @@ def test_a_circle(tiny, write, first, second):
 
 
 def test_a_base_that_is_not_there(base, write):
-    (line,) = fault(str(write("my.yaml", "# first\nextends: bse.yaml\n")))
-    assert line == "my.yaml:2: there is no file bse.yaml; did you mean base.yaml?"
+    (line,) = fault(str(write("derived.yaml", "# first\nextends: bse.yaml\n")))
+    assert line.startswith("derived.yaml:2: there is no file bse.yaml; did you mean base.yaml")
     (line,) = fault(str(write("my.yaml", "extends: tiyn\n")))
     assert line.startswith("my.yaml:1: no recipe is called tiyn; did you mean tiny?")
     (line,) = fault(str(write("my.yaml", "extends: [a, b]\n")))
@@ -362,11 +366,6 @@ def test_an_option_typed_where_the_recipe_has_none(tiny, write, text):
 def test_an_option_typed_into_an_empty_section(tiny, write):
     path = write("my.yaml", "model: tiny\ndata: beats\ntrainer:\n  # max_steps: 5\n")
     assert read(str(path), ["--trainer.max_steps=3"]).config["trainer"] == {"max_steps": 3}
-
-
-def test_null_may_be_typed(base):
-    assert model_args(read(str(base), ["--model.depths=null"]))["depths"] is None
-    assert read(str(base), ["--trainer.max_steps=null"]).config["trainer"]["max_steps"] is None
 
 
 def test_reading_changes_nothing_that_was_read_before(base):

@@ -55,21 +55,23 @@ def write(name: str, folder: Path) -> Path:
 
 
 def _check(name: str) -> None:
-    where = "new"
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        suggestion = re.sub(r"[^a-z0-9]+", "-", re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()).strip("-0123456789")
-        remedy = f"write {suggestion}" if suggestion else "write lower-case words joined by -, such as my-net"
-        raise UserError(f"{name!r} is no name for a plugin", remedy, where)
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+        near = re.sub(r"[^a-z0-9]+", "-", words).lstrip("-0123456789").rstrip("-")
+        remedy = f"write {near}" if near else "write lower-case words joined by -, such as my-net"
+        raise UserError(f"{name!r} is no name for a plugin", remedy)
+    if len(name) > 40:
+        raise UserError(f"{name} has {len(name)} characters", "give at most 40: people will type it")
     if keyword.iskeyword(name.replace("-", "_")) or keyword.iskeyword(_class_name(name)):
-        raise UserError(f"{name} is a word of Python's own", f"write {name}-net", where)
+        raise UserError(f"{name} is a word of Python's own", f"write {name}-net")
     taken = next((e for e in plugins.installed() if e.name == name), None)
     if taken:
-        raise UserError(f"{taken.package} has the name {name} already", "choose another", where)
+        raise UserError(f"{taken.package} has the name {name} already", "choose another")
     try:
         metadata.version(f"dlmkit-{name}")
     except metadata.PackageNotFoundError:
         return
-    raise UserError(f"a package dlmkit-{name} is installed already", "choose another name", where)
+    raise UserError(f"a package dlmkit-{name} is installed already", "choose another name")
 
 
 def _words(name: str) -> dict[str, str]:

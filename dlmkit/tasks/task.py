@@ -120,17 +120,13 @@ class Task(LightningModule, ABC):
             mean, items = value if isinstance(value, tuple) else (value, count)
             self.log(f"{stage}/{name}", mean.detach(), batch_size=items, sync_dist=evaluating, prog_bar=evaluating)
 
-    def _share(self, count: int) -> float:
+    def _share(self, count: int) -> float | Tensor:
         """What this process's mean weighs, so that the average over processes is the mean over all items."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return 1.0
         total = torch.tensor(float(count), device=self.device)
         torch.distributed.all_reduce(total)
-        return count * torch.distributed.get_world_size() / float(total)
-
-    def on_fit_start(self) -> None:
-        """Nothing of an evaluation may be left when training starts."""
-        self.train()
+        return count * torch.distributed.get_world_size() / total  # a tensor, so that a GPU need not wait
 
     def sample(self, prompt: str = "", n: int = 1, **options: Any) -> list[Media]:
         """Generate from the trained network; a generative child overrides this.

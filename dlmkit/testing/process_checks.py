@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,10 +163,11 @@ def two_real_processes(subject: Subject) -> str:
     if len(folders) != 1:
         remedy = "write files on the first process only (self.trainer.is_global_zero)"
         raise UserError(f"two processes made {len(folders)} run folders", remedy, place(subject.task_type))
-    if reason := _own_noise(subject, words):
+    task = subject.build(*words).model
+    if reason := subject.switches.get("two_processes_one_gradient") or _own_noise(task):
         return f"one run folder; weights are not compared: {reason}"
+    start = task.state_dict()
     subject.run("one-process", *words).expect(0)
-    start = subject.build(*words).model.state_dict()
     off = _distance(_weights(subject.folder / "runs" / "one-process"), _weights(runs / folders[0]), start)
     if off > _UPDATE_TOLERANCE:
         what = f"two processes train to other weights than one, by {off:.2g} of what the training changed"
@@ -183,12 +185,9 @@ def _calm_words(subject: Subject) -> list[str]:
     return words
 
 
-def _own_noise(subject: Subject, words: list[str]) -> str:
+def _own_noise(task: nn.Module) -> str:
     """Why the weights of two processes cannot be those of one; empty if they must."""
-    switched = subject.switches.get("two_processes_one_gradient")
-    if switched:
-        return switched
-    modules = list(subject.build(*words).model.modules())
+    modules = list(task.modules())
     if any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in modules):
         return "it has dropout that no option turns off"
     return "batch norm sees each process's part" if any(isinstance(m, _BatchNorm) for m in modules) else ""
@@ -200,24 +199,29 @@ def _start(words: list[str]) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in unset}
     environment |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "dlmkit.cli", *words]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
-    )
-    try:
-        output, _ = process.communicate(timeout=_LIMIT)
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"two processes have not ended in {_LIMIT:.0f} s", "look for one that waits for the other"
-        ) from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=_LIMIT)
+        except subprocess.TimeoutExpired:
+            what = f"two processes have not ended in {_LIMIT:.0f} s"
+            raise UserError(what, "look for one that waits for the other") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
-        lines = [line for line in output.splitlines() if line.strip()]
-        told = next((line for line in lines if line.startswith("dlmkit: ")), lines[-1] if lines else "")
-        remedy = "add --trainer.devices=2 --trainer.strategy=ddp --trainer.accelerator=cpu to dlmkit run to see all"
-        raise UserError(f"two processes end with: {told}", remedy)
+        remedy = "dlmkit run with --trainer.devices=2 --trainer.strategy=ddp --trainer.accelerator=cpu shows all of it"
+        raise UserError(f"two processes end with: {_reason(output)}", remedy)
+
+
+def _reason(output: str) -> str:
+    """The line that says why a command ended; the process that fails first takes the other's connection with it."""
+    lines = [re.sub(r"^\[rank\d+\]: ", "", line) for line in output.splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"dlmkit: |[\w.]+(Error|Exception): ", line)]
+    own = [line for line in raised if "Connection closed by peer" not in line]
+    return next(iter([*own, *raised, *lines[-1:]]), "nothing said")
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

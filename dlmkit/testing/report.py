@@ -88,7 +88,7 @@ class Report:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Say what is being looked at."""
-        self._now(f"{self.texts[nodeid].name}: {self.texts[nodeid].text}")
+        self._now(self.texts[nodeid].text)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:

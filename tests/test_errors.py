@@ -1,0 +1,526 @@
+"""Every mistake a user can make in a recipe or an option: one line for each, its place, its remedy; and no run folder."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+RECIPE = """\
+model:
+  class_path: tiny
+  init_args:
+    width: 4
+data:
+  class_path: beats
+trainer:
+  max_steps: 2
+"""
+
+
+def recipe(old="", new=""):
+    """The recipe with one thing changed."""
+    assert old in RECIPE
+    return RECIPE.replace(old, new) if old else RECIPE + new
+
+
+@pytest.fixture
+def told(refused, write):
+    """Runs a recipe that is wrong; returns the lines."""
+
+    def give(text, *words):
+        write("my.yaml", text)
+        return refused("run", "my.yaml", *words)
+
+    return give
+
+
+# ---------------------------------------------------------------------------------------- found in the text alone
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        (recipe("  max_steps: 2", "  max_steps: [2"), 9, "not valid YAML"),
+        (recipe("  max_steps: 2", "\tmax_steps: 2"), 8, "indent with spaces, not tabs"),
+        (recipe("    width: 4", "    width: 4\n   depth: 3"), 5, "not valid YAML"),
+        (recipe("width: 4", "width: 4: 5"), 4, "not valid YAML"),
+        (recipe("width: 4", "width: *nothing"), 4, "undefined alias"),
+        (recipe("width: 4", "width: !!python/object:os.system x"), 4, "not valid YAML"),
+        (recipe("    width: 4", "    width: 4\n    width: 5"), 5, "width is given twice; it stands in line 4 already"),
+        (recipe(new="data: {}\n"), 9, "data is given twice; it stands in line 5 already"),
+        (recipe("data:", "dtaa:"), 5, "dtaa is no key of a recipe; did you mean data?"),
+        (recipe(new="callbacks: []\n"), 9, "callbacks is no key of a recipe; a recipe has"),
+        (recipe("  init_args:\n    width: 4", "  width: 4"), 3, "move width below init_args"),
+        (recipe("\n    width: 4", " [1, 2]"), 3, "model.init_args is [1, 2]"),
+        (recipe("\n    width: 4", " wide"), 3, "model.init_args is 'wide'"),
+        (recipe("class_path: tiny", "class_path: [tiny]"), 1, "model names no class"),
+        (recipe("trainer:\n  max_steps: 2", "trainer: fast"), 7, "trainer is not a mapping"),
+        (recipe("class_path: tiny", "class_path: tinny"), 2, "no task is called tinny; did you mean tiny?"),
+        (recipe("class_path: beats", "class_path: baets"), 6, "no data is called baets; did you mean beats"),
+        (recipe("class_path: tiny", "class_path: wavenet"), 2, "no task is called wavenet; if it is a plugin: pip i"),
+    ],
+)
+def test_the_line_of_a_fault_in_the_text(told, text, line, what):
+    first = told(text)[0]
+    assert first.startswith(f"my.yaml:{line}: "), first
+    assert what in first
+
+
+def test_missing_sections(told):
+    assert told("trainer: {max_steps: 2}\n") == [
+        "my.yaml: model is missing; add model: {class_path: NAME}",
+        "my.yaml: data is missing; add data: {class_path: NAME}",
+    ]
+    assert "model names no class" in told("model: {init_args: {width: 3}}\ndata: beats\n")[0]
+
+
+def test_an_unknown_recipe(refused, write):
+    (line,) = refused("run", "tinny")
+    assert line == "no recipe is called tinny; did you mean tiny?, or if it is a plugin: pip install dlmkit-tinny"
+    (line,) = refused("run", "pixelcnn")
+    assert line == "no recipe is called pixelcnn; if it is a plugin: pip install dlmkit-pixelcnn"
+
+
+def test_a_file_that_is_not_there(refused, write):
+    write("first.yaml", RECIPE)
+    (line,) = refused("run", "frist.yaml")
+    assert line == "there is no file frist.yaml; did you mean first.yaml?"
+    (line,) = refused("run", "nowhere/my.yaml")
+    assert line.startswith("there is no file nowhere/my.yaml; ")
+    (line,) = refused("run", "first.yaml", "--config", "over.yaml")
+    assert line.startswith("there is no file over.yaml")
+
+
+def test_a_file_that_is_no_text(refused, workplace):
+    (workplace / "my.yaml").write_bytes(b"model: \xff\n")
+    (line,) = refused("run", "my.yaml")
+    assert line == "my.yaml: not UTF-8 at byte 7; save it as UTF-8"
+
+
+def test_no_recipe(refused):
+    (line,) = refused("run")
+    assert "which recipe?" in line
+    assert "dlmkit list" in line
+
+
+# ------------------------------------------------------------------------------------------------ unknown options
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        (recipe("width", "widht"), 4, "model.init_args.widht is no option of tiny; did you mean width?"),
+        (recipe("width", "xyz"), 4, "model.init_args.xyz is no option of tiny; dlmkit show tiny lists its options"),
+        (
+            recipe("class_path: beats", "class_path: beats\n  init_args: {cuont: 3}"),
+            7,
+            "data.init_args.cuont is no option of beats; did you mean count?",
+        ),
+        (recipe("max_steps", "max_stps"), 8, "trainer.max_stps is no option of Trainer; did you mean max_steps"),
+        (
+            recipe("width: 4", "optimizer:\n      class_path: torch.optim.SGD\n      init_args:\n        momentun: 0.9"),
+            7,
+            "model.init_args.optimizer.init_args.momentun is no option of SGD; did you mean momentum?",
+        ),
+        (
+            recipe("width: 4", "optimizer:\n      lr: 0.1\n      weight_dceay: 0.9"),
+            6,
+            "weight_dceay is no option of AdamW; did you mean weight_decay?",
+        ),
+        (
+            recipe("width: 4", "optimizer:\n      class_path: torch.optim.SGD\n      momentum: 0.9"),
+            6,
+            "momentum stands beside class_path; move momentum below init_args",
+        ),
+        (
+            recipe("width: 4", "lr_scheduler:\n      class_path: dlmkit.WarmupCosine\n      init_args: {warmp: 3}"),
+            6,
+            "model.init_args.lr_scheduler.init_args.warmp is no option of WarmupCosine; did you mean warmup?",
+        ),
+        (
+            recipe(
+                new="  callbacks:\n"
+                "  - class_path: lightning.pytorch.callbacks.LearningRateMonitor\n"
+                "  - class_path: lightning.pytorch.callbacks.ModelCheckpoint\n"
+                "    init_args:\n"
+                "      save_topk: 3\n"
+            ),
+            13,
+            "trainer.callbacks.1.init_args.save_topk is no option of ModelCheckpoint; did you mean save_top_k",
+        ),
+        (
+            recipe("width: 4", "optimizer: {class_path: torch.optim.Adamw}"),
+            4,
+            "there is no class torch.optim.Adamw; did you mean Adam",
+        ),
+        (
+            recipe(new="  callbacks:\n  - class_path: lightning.pytorch.callbacks.EarlyStoping\n"),
+            10,
+            "there is no class lightning.pytorch.callbacks.EarlyStoping; did you mean EarlyStopping?",
+        ),
+        (
+            recipe("class_path: tiny", "class_path: dlmkit_tiny.task.Tinny"),
+            2,
+            "Tinny",
+        ),
+    ],
+)
+def test_an_unknown_option(told, text, line, what):
+    (told_line,) = told(text)
+    assert told_line.startswith(f"my.yaml:{line}: "), told_line
+    assert what in told_line
+
+
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [
+        ("--model.widht=3", "model.init_args.widht is no option of tiny; did you mean width?"),
+        ("--trainer.max_stps=3", "trainer.max_stps is no option of Trainer; did you mean max_steps"),
+        ("--modle.width=3", "modle is no key of a recipe; did you mean model?"),
+        ("--nmae=first", "did you mean --name?"),
+        ("--wandb-projet=x", "did you mean --wandb-project"),
+        ("--wandbb", "did you mean --wandb?"),
+        ("extra", "extra is no option; options look like"),
+    ],
+)
+def test_an_unknown_option_typed(refused, word, what):
+    (line,) = refused("run", "tiny", word)
+    assert what in line
+    assert line.startswith("command line: ")
+
+
+# ---------------------------------------------------------------------------------------------------------- types
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what"),
+    [
+        ("width", "wide", "model.init_args.width is 'wide'; tiny takes a whole number there"),
+        ("width", "4.5", "model.init_args.width is 4.5; tiny takes a whole number there"),
+        ("width", "true", "model.init_args.width is True; tiny takes a whole number there"),
+        ("width", "null", "model.init_args.width is null; tiny takes a whole number there"),
+        ("width", "[4]", "model.init_args.width is [4]; tiny takes a whole number there"),
+        ("dropout", "much", "model.init_args.dropout is 'much'; tiny takes a number there"),
+        ("bias", "perhaps", "model.init_args.bias is 'perhaps'; tiny takes true or false there"),
+        ("note", "5", "model.init_args.note is 5; tiny takes a word or null there"),
+        ("depths", "3", "model.init_args.depths is 3; tiny takes list[int] or null there"),
+        ("depths", "[1, two]", "model.init_args.depths is [1, 'two']; tiny takes list[int] or null there"),
+        ("depths", "[1, null]", "model.init_args.depths is [1, None]; tiny takes list[int] or null there"),
+        ("span", "[1]", "model.init_args.span is [1]; tiny takes tuple[float, float] there"),
+        ("optimizer", "3", "model.init_args.optimizer is 3; tiny takes an optimiser there"),
+        ("optimizer", "{lr: fast}", "model.init_args.optimizer.lr is 'fast'; AdamW takes a number"),
+        ("lr_scheduler", "{class_path: dlmkit.WarmupCosine, init_args: {warmup: x}}", "warmup is 'x'; WarmupCosine ta"),
+        ("lr_scheduler", "{class_path: dlmkit.WarmupCosine, init_args: {warmup: null}}", "warmup is null; WarmupCosi"),
+        ("optimizer", "{class_path: torch.optim.SGD, init_args: {lr: null}}", "init_args.lr is null; SGD takes"),
+        ("optimizer", "{class_path: torch.optim.SGD, init_args: 3}", "init_args is 3; give the options of SGD below"),
+    ],
+)
+def test_a_value_of_the_wrong_type(told, option, value, what):
+    (line,) = told(recipe("width: 4", f"{option}: {value}"))
+    assert line.startswith("my.yaml:4: "), line
+    assert what in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what"),
+    [
+        ("max_epochs", "many", "trainer.max_epochs is 'many'; Trainer takes a whole number or null there"),
+        ("enable_checkpointing", "perhaps", "is 'perhaps'; Trainer takes true or false or null there"),
+        ("callbacks", "3", "trainer.callbacks is 3; Trainer takes"),
+        ("precision", "17", "trainer.precision is 17; Trainer takes"),
+        ("accumulate_grad_batches", "null", "trainer.accumulate_grad_batches is null; Trainer takes a whole number"),
+    ],
+)
+def test_a_wrong_value_for_the_trainer(told, option, value, what):
+    (line,) = told(recipe(new=f"  {option}: {value}\n"))
+    assert line.startswith("my.yaml:9: "), line
+    assert what in line
+    assert not re.search(r"takes.*(Union|Optional|Namespace)", line), "a type as only a programmer knows it"
+
+
+@pytest.mark.parametrize(
+    ("callback", "what"),
+    [
+        ("{class_path: lightning.pytorch.callbacks.EarlyStopping}", "EarlyStopping needs monitor"),
+        ("{class_path: lightning.pytorch.callbacks.EarlyStopping, init_args: {monitor: 3}}", "monitor is 3"),
+        ("{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {save_top_k: null}}", "top_k is null"),
+        (
+            "{class_path: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss}",
+            "monitor stands beside class_path; move monitor below init_args",
+        ),
+    ],
+)
+def test_a_wrong_callback(told, callback, what):
+    (line,) = told(recipe(new=f"  callbacks:\n  - {callback}\n"))
+    assert line.startswith("my.yaml:10: "), line
+    assert what in line
+
+
+@pytest.mark.parametrize("seed", ["abc", "null", "1.5"])
+def test_a_seed_that_is_none(told, seed):
+    (line,) = told(recipe(new=f"seed_everything: {seed}\n"))
+    assert line.startswith("my.yaml:9: seed_everything takes a whole number")
+
+
+def test_a_word_where_a_truth_is_wanted(train, write):
+    """``no`` is a word; an option that takes true or false understands it, one that takes a word keeps it."""
+    import yaml
+
+    write("my.yaml", recipe("width: 4", "bias: no\n    note: on\n    depths: [010]\n    dropout: 1e-3"))
+    saved = yaml.safe_load((train("my.yaml") / "config.yaml").read_text())["model"]["init_args"]
+    assert (saved["bias"], saved["note"], saved["depths"], saved["dropout"]) == (False, "on", [10], 0.001)
+
+
+# ---------------------------------------------------------------------------------- missing, and contradicting the data
+
+
+def test_a_required_option_that_nobody_gives(told):
+    (line,) = told(recipe("class_path: tiny", "class_path: needy"))
+    assert line == "my.yaml:3: needy needs needed; give model.init_args.needed (int)"
+
+
+def test_what_the_data_does_not_tell_must_be_given(told, train):
+    (line,) = told(recipe("class_path: beats", "class_path: bare"))
+    assert line == "my.yaml:3: tiny needs vocab_size; give model.init_args.vocab_size (int)"
+    train("my.yaml", "--model.vocab_size=6")
+
+
+def test_a_value_that_contradicts_the_data(told, train):
+    (line,) = told(recipe("width: 4", "vocab_size: 7"))
+    assert line == "my.yaml:4: vocab_size is 7, but the data says 6; leave it out: it follows the data"
+    (line,) = told(RECIPE, "--model.vocab_size=5")
+    assert line.startswith("command line: vocab_size is 5, but the data says 6")
+    train("my.yaml", "--model.vocab_size=6")
+
+
+def test_a_model_where_data_is_wanted(told):
+    (line,) = told(recipe("class_path: beats", "class_path: dlmkit_tiny.task.Tiny"))
+    assert line.startswith("my.yaml:6: dlmkit_tiny.task.Tiny is no LightningDataModule")
+    (line,) = told(recipe("class_path: tiny", "class_path: torch.nn.Linear"))
+    assert line.startswith("my.yaml:2: torch.nn.Linear is no LightningModule")
+
+
+# --------------------------------------------------------------------------------------- found when something is built
+
+
+def test_values_that_a_constructor_refuses(told):
+    (line,) = told(RECIPE, "--data.batch_size=0")
+    assert "batch_size is 0; give at least 1" in line
+    (line,) = told(recipe("width: 4", "width: -1"))
+    assert line.startswith("my.yaml:")
+    assert "negative dimension" in line
+
+
+def test_values_that_the_optimiser_refuses(told):
+    (line,) = told(recipe("width: 4", "optimizer: {class_path: torch.optim.SGD, init_args: {lr: -1}}"))
+    assert "Invalid learning rate: -1" in line
+    (line,) = told(RECIPE, "--model.lr_scheduler=torch.optim.lr_scheduler.CyclicLR", "--model.lr_scheduler.base_lr=0.1")
+    assert "needs max_lr" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [
+        ("max_steps=-7", "max_steps"),
+        ("limit_train_batches=2.5", "limit_train_batches"),
+        ("accelerator=warp", "warp"),
+        ("strategy=dpp", "dpp"),
+        ("devices=0", "devices"),
+        ("val_check_interval=500", "val_check_interval"),
+        ("precision=16-false", "precision"),
+    ],
+)
+def test_values_that_the_trainer_refuses(told, option, what):
+    (line,) = told(RECIPE, f"--trainer.{option}")
+    assert line.startswith("command line: ")
+    assert what in line
+    assert ".; " not in line
+
+
+def test_a_gpu_that_is_not_there(told):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    (line,) = told(recipe(new="  accelerator: gpu\n"))
+    assert line.startswith("my.yaml:9: no gpu is to be found here; leave accelerator out")
+    (line,) = told(RECIPE, "--trainer.accelerator=cuda")
+    assert line.startswith("command line: no cuda is to be found here")
+
+
+def test_a_metric_that_nobody_logs(command, write):
+    """Only a validation shows it; by then there is a run folder, but still no traceback."""
+    write("my.yaml", recipe(new="  val_check_interval: 1\n"))
+    stopping = "{class_path: lightning.pytorch.callbacks.EarlyStopping, init_args: {monitor: val/los}}"
+    outcome = command("run", "my.yaml", f"--trainer.callbacks=[{stopping}]")
+    assert outcome.code == 2
+    (line,) = outcome.faults
+    assert "val/los" in line
+    assert "val/loss" in line
+
+
+def test_an_error_in_a_task_is_its_authors_and_keeps_its_traceback(train, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    def loss(task, batch):
+        raise ZeroDivisionError("in the task")
+
+    monkeypatch.setattr(Tiny, "loss", loss)
+    with pytest.raises(ZeroDivisionError, match="in the task"):
+        train("tiny")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(command, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    whole = Tiny.loss
+    monkeypatch.setattr(Tiny, "loss", lambda task, batch: whole(task, batch) * float("nan") if task.training else 0)
+    monkeypatch.setattr(Tiny, "validation_step", lambda task, batch, index: None)
+    outcome = command("run", "tiny", "--trainer.limit_val_batches=0")
+    assert outcome.code == 2
+    (line,) = outcome.faults
+    assert re.match(r"the loss is nan at step \d+; lower the learning rate", line)
+
+
+# ------------------------------------------------------------------------------------------------ several at once
+
+
+def test_all_faults_of_a_recipe_are_told_in_order(told):
+    lines = told(
+        """\
+        seed_everything: often
+        model:
+          class_path: needy
+          init_args:
+            widht: 3
+            dropout: much
+            optimizer: {class_path: torch.optim.SGD, init_args: {lrr: 1, momentum: x}}
+        data:
+          class_path: beats
+          init_args: {count: few}
+        trainer:
+          max_stps: 3
+          max_epochs: many
+          callbacks:
+          - class_path: lightning.pytorch.callbacks.LearningRateMonitor
+          - class_path: torch.utils.collect_env.run
+        """
+    )
+    places = [int(re.match(r"my.yaml:(\d+): ", line)[1]) for line in lines]
+    # What is missing from a mapping has the mapping's own line.
+    assert places == [1, 5, 6, 7, 7, 4, 10, 12, 13, 16]
+    assert "needy needs needed" in lines[5]
+
+
+def test_all_faults_of_the_top_level_are_told_at_once(told):
+    lines = told("modle: tiny\ntrainer: 3\nseeds: 1\n")
+    assert len(lines) == 5
+    assert [line.split(": ")[0] for line in lines[:2]] == ["my.yaml:1", "my.yaml:3"]
+
+
+def test_all_keys_given_twice_are_told_at_once(told):
+    lines = told(recipe("    width: 4", "    width: 4\n    width: 5\n    width: 6"))
+    assert [line.partition(": ")[0] for line in lines] == ["my.yaml:5", "my.yaml:6"]
+
+
+# ---------------------------------------------------------------------------------- classes that a recipe may not name
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (recipe("class_path: tiny", "class_path: torch.utils.collect_env.run"), 2),
+        (recipe("class_path: beats", "class_path: subprocess.Popen"), 6),
+        (recipe("width: 4", "optimizer: {class_path: torch.utils.collect_env.run}"), 4),
+        (recipe("width: 4", "optimizer: torch.utils.collect_env.run"), 4),
+        (recipe("width: 4", "lr_scheduler: {class_path: os.system, init_args: {command: touch harm}}"), 4),
+        (recipe(new="  callbacks:\n  - class_path: torch.utils.collect_env.run\n"), 10),
+        (recipe(new="  callbacks:\n  - class_path: subprocess.Popen\n    init_args: {args: [touch, harm]}\n"), 10),
+        (recipe(new="  logger:\n    class_path: subprocess.Popen\n    init_args: {args: [touch, harm]}\n"), 10),
+        (
+            recipe(
+                new="  callbacks:\n"
+                "  - class_path: lightning.pytorch.callbacks.LambdaCallback\n"
+                "    init_args: {on_fit_start: torch.utils.collect_env.run}\n"
+            ),
+            11,
+        ),
+        (
+            recipe(
+                new="  callbacks:\n"
+                "  - class_path: lightning.pytorch.callbacks.LambdaCallback\n"
+                "    init_args: {on_fit_start: lightning.pytorch.trainer.trainer.os.abort}\n"
+            ),
+            11,
+        ),
+    ],
+)
+def test_a_class_outside_the_allowed_packages(told, workplace, text, line):
+    (told_line,) = told(text)
+    assert told_line.startswith(f"my.yaml:{line}: "), told_line
+    assert "is in none of the packages that a recipe may name; if you trust it, add --allow " in told_line
+    assert not (workplace / "harm").exists()
+
+
+def test_what_the_user_allows(refused, train, install):
+    task = "from dlmkit_tiny.task import Tiny\nclass Net(Tiny):\n    'A net that no package registers.'\n"
+    optimiser = "from torch.optim import SGD\nclass Own(SGD):\n    'An optimiser of my own.'\n"
+    install("unregistered", {}, their_net=task, their_optimiser=optimiser)
+    (line,) = refused("run", "tiny", "--model=their_net.Net")
+    assert line.endswith("if you trust it, add --allow their_net")
+    (line,) = refused("run", "tiny", "--model.optimizer=their_optimiser.Own")
+    assert line.endswith("if you trust it, add --allow their_optimiser")
+    allowed = ["--allow", "their_net", "--allow", "their_optimiser"]
+    folder = train("tiny", "--model=their_net.Net", "--model.optimizer=their_optimiser.Own", *allowed)
+    (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9")
+    assert line.endswith("if you trust it, add --allow their_net"), "allowing once is not allowing for ever"
+    train("--resume", folder, "--trainer.max_steps=9", *allowed)
+
+
+def test_a_class_of_a_registered_package_need_not_be_registered(train, install):
+    task = """
+        from dlmkit_tiny.task import Tiny
+
+        class Listed(Tiny):
+            "The one that is registered."
+
+        class Unlisted(Tiny):
+            "One that is not."
+        """
+    install("dlmkit-family", {"dlmkit.tasks": {"listed": "family:Listed"}}, family=task)
+    train("tiny", "--model=family.Unlisted")
+
+
+# -------------------------------------------------------------------------------------------------- where runs go
+
+
+def test_a_runs_folder_that_cannot_be_written(refused, write):
+    write("file", "")
+    for place in ("file", "file/below"):
+        (line,) = refused("run", "tiny", "--runs", place)
+        assert line == f"{place}: run folders cannot be written here; choose another place with --runs DIR"
+
+
+def test_a_name_that_is_taken(refused, train):
+    train("tiny", name="first")
+    (line,) = refused("run", "tiny", "--name", "first")
+    assert line.startswith("runs/first: a run called first is there already; choose another --name")
+    assert line.endswith("dlmkit run --resume runs/first")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "."])
+def test_a_name_that_is_none(refused, name):
+    (line,) = refused("run", "tiny", "--name", name)
+    assert line.startswith("--name: ")
+
+
+def test_bad_options_of_the_command(refused):
+    (line,) = refused("run", "tiny", "--show-every=often")
+    assert line.startswith("argument --show-every: invalid int value: 'often'")
+    (line,) = refused("rnu", "tiny")
+    assert "'rnu'" in line
+    (line,) = refused("list", "--jsno")
+    assert line == "--jsno is no option of list; did you mean --json?"
+    (line,) = refused("test")
+    assert "RUN" in line
