@@ -204,7 +204,7 @@ def _add_catalogue(verbs: argparse._SubParsersAction) -> None:  # type: ignore[t
     schema = _verb(
         verbs,
         "schema",
-        "inspection:schema",
+        "schema:schema",
         "Print the JSON Schema of a recipe, for editors that complete and check YAML.",
         "  dlmkit schema lstm > lstm.schema.json\n"
         "  then, as the recipe's first line: # yaml-language-server: $schema=lstm.schema.json",
@@ -235,7 +235,7 @@ def _add_authoring(verbs: argparse._SubParsersAction) -> None:  # type: ignore[t
     _verb(
         verbs,
         "doctor",
-        "inspection:doctor",
+        "doctor:doctor",
         "Look at the installation: torch, devices, plugins, versions, Weights & Biases.",
         "  dlmkit doctor",
     )

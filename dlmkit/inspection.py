@@ -17,19 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from dlmkit import plugins
 from dlmkit import recipe as recipes
-from dlmkit.doctor import doctor
 from dlmkit.errors import UserError, did_you_mean
 from dlmkit.notation import plain_equation, plain_prose
-from dlmkit.schema import schema
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dlmkit.options import Option
 
-__all__ = ["Description", "describe", "doctor", "schema", "show"]
+__all__ = ["Description", "describe", "show"]
 
-_KIND = {"tasks": "task", "data": "data module", "recipes": "recipe"}
+_KIND = {"tasks": "task", "data": "data module"}
 _HEADS = ("name", "type", "default", "meaning")
 _WIDEST = 18  # of the columns between the first and the last
 

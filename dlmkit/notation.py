@@ -98,7 +98,7 @@ def plain_equation(source: str) -> str:
     r"""A displayed equation as text.
 
     Greek letters, operators and accents become the characters they mean, a fraction becomes ``(a)/(b)``, subscripts
-    stay as they are, and ``\\`` begins a new line. A command that is not known stays as it is.
+    stay as they are, and ``\\`` or an empty line begins a new line. A command that is not known stays as it is.
 
     Args:
         source: LaTeX of mathematics, as in a ``.. math::`` block.
@@ -106,7 +106,7 @@ def plain_equation(source: str) -> str:
     Returns:
         One line for each line of the equation.
     """
-    text = _Converter(source).sequence("")
+    text = _Converter(re.sub(r"\n[ \t]*\n", r" \\\\ ", source)).sequence("")
     lines = (re.sub(r"\s+(?=[,;] )", "", " ".join(line.split())) for line in text.split("\v"))
     return "\n".join(line for line in lines if line)
 

@@ -126,7 +126,7 @@ def type_schema(hint: Any) -> Schema:
     if origin in (typing.Union, types.UnionType):
         return _union([type_schema(arg) for arg in args])
     if origin is collections.abc.Callable:
-        return _made_later(args[-1])
+        return _made_later(args[-1] if args else Any)
     if tuple in (hint, origin):
         return _tuple(args)
     if origin in _ARRAYS or hint in _ARRAYS:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import netrc
 import os
-import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+
+from dlmkit.errors import UserError
 
 __all__ = ["MetricsFile", "wandb_logger", "wandb_ready"]
 
@@ -88,27 +88,22 @@ def _number(value: Any) -> Any:
 
 
 def wandb_ready() -> str:
-    """What W&B would do: ``online``, ``offline`` or ``disabled``; never asks for an account, nor imports wandb."""
+    """What W&B would do: ``online``, ``offline`` or ``disabled``; never asks for an account.
+
+    Raises:
+        UserError: If a key is there, but cannot be one.
+    """
     mode = os.environ.get("WANDB_MODE", "")
     if mode in ("online", "offline", "disabled"):
         return mode
-    if mode == "dryrun":
-        return "offline"
-    return "online" if os.environ.get("WANDB_API_KEY") or _key_in_netrc() else "offline"
+    os.environ.setdefault("WANDB_SILENT", "true")  # before wandb reads its settings
+    import wandb
 
-
-def _key_in_netrc() -> bool:
-    """Whether ``wandb login`` has left a key where W&B looks for it."""
-    host = urllib.parse.urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    named = os.environ.get("NETRC")
-    files = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    for file in files:
-        try:
-            if netrc.netrc(file).authenticators(host):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue  # no such file, or one that W&B cannot read either
-    return False
+    try:
+        return "online" if wandb.login(prompt=False, verify=False) else "offline"
+    except (wandb.errors.AuthenticationError, ValueError) as error:
+        what = f"Weights & Biases cannot be used: {error}"
+        raise UserError(what, "run wandb login, or set WANDB_MODE=offline", "--wandb") from None
 
 
 def wandb_logger(

@@ -178,9 +178,9 @@ def test_an_unknown_option(told, text, line, what):
         ("--model.widht=3", "model.init_args.widht is no option of tiny; did you mean width?"),
         ("--trainer.max_stps=3", "trainer.max_stps is no option of Trainer; did you mean max_steps"),
         ("--modle.width=3", "modle is no key of a recipe; did you mean model?"),
-        ("--nmae=first", "did you mean --name?"),
+        ("--nmae=first", "did you mean --name"),
         ("--wandb-projet=x", "did you mean --wandb-project"),
-        ("--wandbb", "did you mean --wandb?"),
+        ("--wandbb", "did you mean --wandb"),
         ("extra", "extra is no option; options look like"),
     ],
 )

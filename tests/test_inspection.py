@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -61,7 +62,7 @@ def test_a_docstring_is_taken_apart():
         "    | (They, 2010): a part\n\nArgs:\n    x: A number.\n\nRaises:\n    UserError: Never.\n"
     )
     assert about.title == "A net."
-    assert about.equations == ["a = b\nc = d e = f"]
+    assert about.equations == ["a = b\nc = d\ne = f"]
     assert about.prose == ["One paragraph of two lines.", "Another."]
     assert about.references == [
         "First (Me, 1997)",
@@ -192,6 +193,7 @@ class Point:
         (Any, {}),
         (Any | None, {}),
         (Callable[[int], int], {"$ref": "#/$defs/class"}),
+        (typing.Callable, {"$ref": "#/$defs/class"}),
     ],
 )
 def test_a_type_has_a_schema(hint, schema):
@@ -200,19 +202,24 @@ def test_a_type_has_a_schema(hint, schema):
     assert type_schema(hint) == schema
 
 
+@functools.cache
+def checked(text):
+    """The validator of a schema that is one."""
+    jsonschema = pytest.importorskip("jsonschema", reason="the schema is judged by another implementation")
+    schema = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
 @pytest.fixture
 def validator(command):
     """Makes the validator of a recipe's schema, as ``dlmkit schema`` prints it."""
-    jsonschema = pytest.importorskip("jsonschema", reason="the schema is judged by another implementation")
 
-    @functools.cache
     def make(name):
         outcome = command("schema", name)
         assert outcome.code == 0, outcome
         assert len(outcome.out) < 300_000
-        schema = json.loads(outcome.out)
-        jsonschema.Draft202012Validator.check_schema(schema)
-        return jsonschema.Draft202012Validator(schema)
+        return checked(outcome.out)
 
     return make
 

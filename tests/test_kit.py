@@ -190,6 +190,16 @@ def test_report_says_what_failed_what_is_switched_off_and_what_was_not_reached(
     assert "conformance = {" in text.splitlines()[-1]
 
 
+def test_plugin_that_does_not_import_fails(plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> None:
+    subject = plugin((TASK, TASK.replace("import itertools", "import nothing_of_that_name")))
+    assert run_kit(subject.word) == 1
+    text = capsys.readouterr().out
+    assert re.search(
+        r"✗ its entry points.*\n.*fake\d+ of dlmkit-fake\d+ 0.1 does not import: ModuleNotFoundError", text
+    )
+    assert "not reached: it takes an import that works" in text
+
+
 def test_unknown_plugin(plugin: Plugin) -> None:
     subject = plugin()
     with pytest.raises(UserError, match=f"no task is called {subject.word}x; did you mean"):
@@ -455,6 +465,11 @@ def test_recipe_that_does_not_begin_with_its_command(plugin: Plugin) -> None:
 def test_recipe_with_faults(plugin: Plugin) -> None:
     subject = plugin(("  init_args:\n", "  init_args:\n    widht: 3\n"))
     assert "is no option of fake" in advice(run_checks.recipe_trains, subject)
+
+
+def test_recipe_with_a_batch_size_in_words(plugin: Plugin) -> None:
+    subject = plugin(("  class_path: NAME\ntrainer", "  class_path: NAME\n  init_args: {batch_size: few}\ntrainer"))
+    assert "batch_size is 'few'" in advice(run_checks.recipe_trains, subject)
 
 
 def test_loss_that_is_no_number(plugin: Plugin) -> None:

@@ -23,7 +23,9 @@ _FILES = {
     "${package}/recipes/${name}.yaml": "recipe.yaml.txt",
     "tests/test_${module}.py": "test.py.txt",
 }
-_IMPORTED = frozenset("Any Batch ClassVar Figure Media NGramNetwork SequenceTask State Tensor Text".split())
+_IMPORTED = frozenset(
+    "Any Batch ClassVar Figure MatplotlibFigure Media NGramNetwork SequenceTask State Tensor Text UserError".split()
+)
 
 
 def write(name: str, folder: Path) -> Path:

@@ -151,9 +151,9 @@ class Subject:
     def switches(self) -> Mapping[str, str]:
         """The checks that the task switches off, with its reasons."""
         try:
-            found = getattr(self.task_type, "conformance", {})
-        except (UserError, NotReached):
-            return {}  # the check of the import tells
+            found = getattr(plugins.load(self.entry), "conformance", {})
+        except UserError:
+            return {}  # the checks that need the task tell
         return found if isinstance(found, Mapping) else {}
 
     @once("an import that works")
@@ -184,8 +184,10 @@ class Subject:
         Allowed().apply(self.recipe)  # before importing a class that it names
         known = arguments(self.data_type)
         given = self.recipe.config["data"].get("init_args") or {}
-        batch_size = given.get("batch_size", known.get("batch_size", _BATCH_SIZE))
-        smaller = {"batch_size": min(batch_size, _BATCH_SIZE), "num_workers": 0}
+        batch_size = given.get("batch_size", known.get("batch_size"))
+        smaller = {"batch_size": batch_size, "num_workers": 0}
+        if isinstance(batch_size, int):  # else the command tells what is wrong with it
+            smaller["batch_size"] = min(batch_size, _BATCH_SIZE)
         data = {"init_args": {k: v for k, v in smaller.items() if k in known}}
         path = self.folder / "small.yaml"
         path.write_text(yaml.safe_dump({"data": data, "trainer": _TRAINER}))

@@ -1,0 +1,341 @@
+"""The run folder: what is in it, how it is named, and going on from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from dlmkit import runs
+from dlmkit.errors import UserError
+
+# ------------------------------------------------------------------------------------------------------------- contents
+
+
+def test_what_a_run_leaves(train, rows, weights):
+    folder = train("tiny", "--model.dropout=0.1", "--allow", "something")
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    media = {f"media/{name}-{when}" for name in ("words", "units") for when in ("0000004", "0000008", "test")}
+    assert {file.rpartition(".")[0] for file in files if file.startswith("media/")} == media
+    assert files - {file for file in files if file.startswith("media/")} == {
+        "recipe.yaml",
+        "config.yaml",
+        "provenance.json",
+        "metrics.csv",
+        "summary.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    assert re.fullmatch(r"tiny-\d{8}-\d{6}", folder.name)
+    assert (folder / "recipe.yaml").read_text().startswith("# dlmkit run tiny\n")
+    assert "dropout: 0.1" in (folder / "config.yaml").read_text()
+    assert set(weights(folder)) == set(weights(folder, "best"))
+
+
+def test_provenance(train, workplace, monkeypatch):
+    words = ["run", "tiny", "--name", "first"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/dlmkit", *words])
+    subprocess.run(["git", "init", "-q"], check=True)
+    (workplace / "notes").write_text("one")
+    subprocess.run(["git", "add", "notes"], check=True)
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", *who, "commit", "-q", "-m", "notes"], check=True)
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    record = json.loads((train(*words[1:]) / "provenance.json").read_text())
+    assert record["command"] == ["dlmkit", *words]
+    assert record["folder"] == str(workplace)
+    assert record["seed"] == 1
+    assert record["versions"]["dlmkit-tiny"] == "1.0"
+    assert {"dlmkit", "torch", "lightning", "torchmetrics", "jsonargparse", "numpy"} <= set(record["versions"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", record["started"])
+    assert record["devices"].startswith("1 × ")
+    assert record["git"] == {"revision": revision, "changed": False}
+    (workplace / "notes").write_text("two")
+    assert runs.provenance([], 1, "")["git"] == {"revision": revision, "changed": True}
+
+
+def test_provenance_without_git(workplace, monkeypatch):
+    monkeypatch.setenv("PATH", str(workplace))
+    assert runs.provenance([], 1, "")["git"] is None
+
+
+def test_summary(train):
+    folder = train("tiny")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("finished", 8)
+    assert {"train/loss", "val/loss", "val/bits_per_character", "test/loss"} <= set(summary["metrics"])
+    assert summary["best_checkpoint"] == "checkpoints/best.ckpt"
+    assert summary["seconds"] > 0
+    assert runs.Run(folder).best() == folder / "checkpoints" / "best.ckpt"
+
+
+def test_metrics_have_a_row_for_each_step_at_which_something_is_logged(train, rows):
+    table = rows(train("tiny") / "metrics.csv")
+    assert [row["step"] for row in table] == ["0", "1", "2", "3", "3", "4", "5", "6", "7", "7", "8"]
+    assert [row["step"] for row in table if row["val/loss"]] == ["3", "7"]
+    assert [row["step"] for row in table if row["test/loss"]] == ["8"]
+    assert all(row["train/loss"] or row["val/loss"] or row["test/loss"] for row in table)
+
+
+def test_the_best_checkpoint_is_the_recipes_own_where_it_has_one(train):
+    own = "{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {monitor: val/loss, filename: mine}}"
+    folder = train("tiny", f"--trainer.callbacks=[{own}]")
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"mine.ckpt", "last.ckpt"}
+    assert runs.Run(folder).best().name == "mine.ckpt"
+
+
+def test_a_run_without_validation(train):
+    folder = train("tiny", "--trainer.limit_val_batches=0")
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert runs.Run(folder).best() == runs.Run(folder).last
+
+
+# --------------------------------------------------------------------------------------------------------------- naming
+
+
+def test_two_runs_within_one_second(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.time, "strftime", lambda form: "20261124-101500")
+    names = [runs.create(tmp_path / "runs", None, "tiny").name for _ in range(3)]
+    assert names == ["tiny-20261124-101500", "tiny-20261124-101500-2", "tiny-20261124-101500-3"]
+
+
+def test_eight_processes_get_eight_names(tmp_path):
+    code = "import sys; sys.stdin.read(1); from dlmkit import runs; from pathlib import Path\n"
+    code += "import time; time.strftime = lambda form: 'now'\n"
+    code += "print(runs.create(Path('runs'), None, 'tiny').name)"
+    command = [sys.executable, "-c", code]
+    started = [
+        subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    for process in started:  # all are waiting for this
+        process.stdin.write("\n")
+        process.stdin.flush()
+    names = [process.communicate(timeout=60)[0].strip() for process in started]
+    assert sorted(names) == sorted(["tiny-now", *(f"tiny-now-{n}" for n in range(2, 9))])
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == set(names)
+
+
+def test_a_given_name_is_never_changed(tmp_path):
+    assert runs.create(tmp_path, "first", "tiny").name == "first"
+    with pytest.raises(UserError, match="a run called first is there already"):
+        runs.create(tmp_path, "first", "tiny")
+
+
+def test_a_file_in_the_way_is_told(tmp_path):
+    """Also when it got there after the folder was checked."""
+    (tmp_path / "file").write_text("")
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(5)
+    try:
+        with pytest.raises(UserError, match="--runs DIR"):
+            runs.create(tmp_path / "file", None, "tiny")
+        with pytest.raises(UserError, match="cannot be written"):
+            runs.create(tmp_path / "file" / "below", None, "tiny")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def test_files_are_written_in_one_stroke(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    runs.write_json(path, {"a": 1})
+    monkeypatch.setattr(runs.Path, "replace", lambda self, target: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        runs.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+# ---------------------------------------------------------------------------------------------------------- reading back
+
+
+def test_a_run_that_is_not_there(refused, train, workplace):
+    train("tiny", name="first")
+    for verb in (["run", "--resume"], ["test"], ["sample"]):
+        (line,) = refused(*verb, "runs/frist")
+        assert line == "runs/frist: there is no such run; did you mean first?"
+    (line,) = refused("run", "--resume", "elsewhere/first")
+    assert line.startswith("elsewhere/first: there is no such run; give the folder that dlmkit run printed")
+    (line,) = refused("run", "--resume", "runs")
+    assert line == "runs: this folder is no run: it has no config.yaml; give the run's own folder"
+    (line,) = refused("run", "--resume", "runs/first/metrics.csv")
+    assert "there is no such run" in line
+
+
+def test_a_saved_file_that_was_damaged(refused, train):
+    folder = train("tiny", name="first")
+    (folder / "summary.json").write_text("{")
+    (line,) = refused("test", folder)
+    assert line.startswith("runs/first/summary.json: not valid JSON")
+    (folder / "config.yaml").write_text("model: [\n")
+    (line,) = refused("run", "--resume", folder)
+    assert line.startswith("runs/first/config.yaml:")
+
+
+class Harmful:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+def damage(path, kind):
+    import torch
+
+    whole = path.read_bytes()
+    checkpoint = torch.load(path, weights_only=True)
+    if kind == "missing":
+        path.unlink()
+    elif kind == "foreign":
+        torch.save({"model": torch.ones(2)}, path)
+    elif kind == "of another network":
+        torch.save({**checkpoint, "state_dict": {"w": torch.ones(2)}}, path)
+    elif kind == "code":
+        path.write_bytes(pickle.dumps(Harmful()))
+    elif kind == "code in a checkpoint":
+        torch.save({**checkpoint, "more": Harmful()}, path)
+    else:
+        path.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"hello world"}[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("missing", "there is no such checkpoint"),
+        ("truncated", "cannot be read as a checkpoint"),
+        ("empty", "cannot be read as a checkpoint"),
+        ("text", "cannot be read as a checkpoint"),
+        ("foreign", "is no checkpoint of a training run"),
+        ("of another network", "another network"),
+        ("code", "cannot be read as a checkpoint"),
+        ("code in a checkpoint", "cannot be read as a checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_is_none(refused, train, workplace, kind, what):
+    folder = train("tiny", name="first")
+    damage(folder / "checkpoints" / "last.ckpt", kind)
+    for words in (
+        ["run", "--resume", folder, "--trainer.max_steps=9"],
+        ["sample", folder, "--checkpoint", folder / "checkpoints" / "last.ckpt"],
+    ):
+        (line,) = refused(*words)
+        assert line.startswith("runs/first/checkpoints/last.ckpt: ")
+        assert what in line
+        assert "weights_only" not in line, "whoever reads this must not be told how to run the code"
+    assert not (workplace / "harm").exists()
+
+
+def test_the_test_reads_the_best_checkpoint_as_carefully(refused, train, workplace):
+    folder = train("tiny", name="first")
+    damage(folder / "checkpoints" / "best.ckpt", "code in a checkpoint")
+    (line,) = refused("test", folder)
+    assert line.startswith("runs/first/checkpoints/best.ckpt: cannot be read")
+    assert not (workplace / "harm").exists()
+
+
+def test_the_test_of_a_run_again(command, train):
+    folder = train("tiny")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    outcome = command("test", folder)
+    assert outcome.code == 0
+    loss = json.loads((folder / "summary.json").read_text())["metrics"]["test/loss"]
+    assert f"{loss:.3f}" in outcome.out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_test_on_other_data(refused, command, train):
+    folder = train("tiny", name="first")
+    assert command("test", folder, "--data.length=7").code == 0
+    (line,) = refused("test", folder, "--data.symbols=7")
+    assert "another network" in line
+
+
+# ----------------------------------------------------------------------------------------------------------- resuming
+
+
+def test_resuming_a_run_that_is_done(refused, train):
+    folder = train("tiny", name="first")
+    (line,) = refused("run", "--resume", folder)
+    assert line == "runs/first: the run has done its 8 steps already; ask for more, such as --trainer.max_steps=16"
+
+
+def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(train, weights, rows):
+    long = train("tiny", "--model.dropout=0.2", "--trainer.max_steps=20", name="long")
+    short = train("tiny", "--model.dropout=0.2", "--trainer.max_steps=8", name="short")
+    train("--resume", short, "--trainer.max_steps=20")
+    assert weights(short).keys() == weights(long).keys()
+    for name, tensor in weights(long).items():
+        assert tensor.equal(weights(short)[name]), name
+    assert (short / "metrics.csv").read_text() == (long / "metrics.csv").read_text()
+    assert "max_steps: 20" in (short / "config.yaml").read_text()
+    assert (short / "recipe.yaml").read_text() == (long / "recipe.yaml").read_text()
+    for name in ("steps", "metrics"):
+        assert json.loads((short / "summary.json").read_text())[name] == (
+            json.loads((long / "summary.json").read_text())[name]
+        )
+
+
+def test_provenance_keeps_every_resuming(train):
+    folder = train("tiny", name="first")
+    started = json.loads((folder / "provenance.json").read_text())
+    for steps in (9, 10):
+        train("--resume", folder, f"--trainer.max_steps={steps}")
+    record = json.loads((folder / "provenance.json").read_text())
+    assert len(record.pop("resumed")) == 2
+    assert record == started
+
+
+def test_a_value_may_follow_its_option_after_a_space(train):
+    folder = train("tiny", "--trainer.max_steps", "2", name="first")
+    train("--resume", folder, "--trainer.max_steps", "3")
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 3
+
+
+def test_an_overlay_may_be_laid_on_a_resumed_run(train, write):
+    folder = train("tiny", name="first")
+    write("longer.yaml", "trainer: {max_steps: 9}\n")
+    train("--resume", folder, "--config", "longer.yaml")
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 9
+
+
+@pytest.mark.parametrize("words", [["tiny"], ["--name", "second"]])
+def test_what_makes_no_sense_when_resuming(refused, train, words):
+    folder = train("tiny", name="first")
+    (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9", *words)
+    assert line.startswith("--resume goes on with a run")
+    assert line.endswith("is not needed; leave it out")
+
+
+def test_another_network_cannot_be_resumed(refused, train):
+    folder = train("tiny", name="first")
+    for option in ("--model.width=9", "--data.symbols=7", "--model.bias=false"):
+        (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9", option)
+        assert line.startswith("runs/first/checkpoints/last.ckpt: the checkpoint is of another network"), option
+
+
+def test_another_optimiser_cannot_be_resumed(refused, train):
+    folder = train("tiny", name="first")
+    (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9", "--model.optimizer=torch.optim.SGD")
+    assert line.startswith("command line: the run was trained with torch.optim.AdamW, not torch.optim.SGD")
+
+
+def test_what_is_typed_wins_over_the_checkpoint(train):
+    import torch
+
+    def group(folder):
+        return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"][0]
+
+    folder = train("tiny", name="plain")
+    train("--resume", folder, "--trainer.max_steps=9", "--model.optimizer.lr=0.5", "--model.optimizer.weight_decay=0.25")
+    assert (group(folder)["lr"], group(folder)["weight_decay"]) == (0.5, 0.25)
+    schedule = ["--model.lr_scheduler=dlmkit.WarmupCosine", "--model.lr_scheduler.warmup=4"]
+    folder = train("tiny", *schedule, name="scheduled")
+    train("--resume", folder, "--trainer.max_steps=16", "--model.optimizer.lr=0.5")
+    typed = train("tiny", *schedule, "--trainer.max_steps=16", "--model.optimizer.lr=0.5", name="whole")
+    assert group(folder)["lr"] == pytest.approx(group(typed)["lr"])
