@@ -42,7 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Read the words after ``dlmkit``; what is no option of the verb becomes ``overrides`` where it takes some."""
-    options, rest = parser().parse_known_args(words)
+    # argparse takes an option it does not know for an argument where there is a space in it.
+    guarded = [w.replace(" ", "\0") if w.startswith("--") else w for w in words]
+    options, rest = parser().parse_known_args(guarded)
+    rest = [w.replace("\0", " ") for w in rest]
+    for name, value in vars(options).items():
+        if isinstance(value, str):
+            setattr(options, name, value.replace("\0", " "))
+        elif isinstance(value, list):
+            setattr(options, name, [v.replace("\0", " ") for v in value])
     if not hasattr(options, "verb"):
         parser().print_help()
         raise SystemExit(0)
@@ -124,7 +132,13 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:  # type: ignore[ty
         "--wandb-project", metavar="NAME", help="the project to track in (default: dlmkit); implies --wandb"
     )
     run.add_argument("--wandb-checkpoints", action="store_true", help="keep checkpoints as artifacts; implies --wandb")
-    run.add_argument("--show-every", metavar="N", type=int, default=1, help="show at every Nth validation (default: 1)")
+    run.add_argument(
+        "--show-every",
+        metavar="N",
+        type=int,
+        default=1,
+        help="show at every Nth validation; 0: at the test only (default: 1)",
+    )
     run.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
     run.set_defaults(takes_overrides=True)
 

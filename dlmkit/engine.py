@@ -13,7 +13,6 @@ import yaml
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from dlmkit import plugins
@@ -120,10 +119,8 @@ class Engine(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The recipe's trainer with the command's own callbacks; on the screen is only what dlmkit prints."""
         settings = dict(self._get(self.config_init, "trainer", default={}))
-        own = list(self.own_callbacks)
-        if any(isinstance(c, ModelCheckpoint) for c in settings.get("callbacks") or []):
-            own = [c for c in own if not isinstance(c, ModelCheckpoint)]
-        settings["callbacks"] = [*own, *(settings.get("callbacks") or [])]
+        given = settings.get("callbacks") or []
+        settings["callbacks"] = [*self.own_callbacks, *(given if isinstance(given, (list, tuple)) else [given])]
         settings["logger"] = settings.get("logger") or False
         settings |= {"enable_progress_bar": False, "enable_model_summary": False} | self.trainer_options
         try:

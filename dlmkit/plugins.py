@@ -51,6 +51,8 @@ class Entry:
 @cache
 def installed() -> tuple[Entry, ...]:
     """Every registered task, data module and recipe, sorted by kind and name."""
+    _identities.clear()
+    _dist_faults.clear()
     entries = [entry for dist, point in _entry_points() for entry in _entries(dist, point)]
     claims: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dlmkit.engine import Allowed, Engine
     from dlmkit.recipe import Recipe
 
+Baselines = dict[str, dict[str, float]]
+
 __all__ = ["build_run", "check", "quiet", "run", "sample", "test"]
 
 
@@ -53,7 +55,7 @@ def test(options: argparse.Namespace) -> int:
         read_checkpoint(path)
         engine = build(recipe, allowed=_allowed(options))
         metrics = engine.trainer.test(engine.model, engine.datamodule, ckpt_path=path, verbose=False)[0]
-        screen.console.print(_table(engine, metrics))
+        screen.console.print(_table(engine, metrics, _baselines(engine)))
     return 0
 
 
@@ -126,9 +128,10 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
         trained = {k: float(v) for k, v in engine.trainer.callback_metrics.items()}
         metrics, best = _test_best(engine)
         if engine.trainer.is_global_zero:
-            _finish(engine, {**trained, **metrics}, best)
+            baselines = _baselines(engine)
+            _finish(engine, {**trained, **metrics}, baselines, best)
             screen.console.print()
-            _print_outcome(engine, metrics, best)
+            _print_outcome(engine, metrics, baselines)
     return 0
 
 
@@ -154,7 +157,7 @@ def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | N
         tracking=Tracking(project, options.wandb_checkpoints),
         resumed=resumed.folder if resumed else None,
     )
-    callbacks = [folder, Seeding(), ShowMedia(max(1, options.show_every)), ProgressLine(), LastCheckpoint()]
+    callbacks = [folder, Seeding(), ShowMedia(options.show_every), ProgressLine(), LastCheckpoint()]
     engine = build(recipe, callbacks, _allowed(options))
     folder.config_text, folder.config = engine.config_text(), engine.config_values()
     _add_best_checkpoint(engine)
@@ -226,13 +229,13 @@ def _stopped(engine: Engine, stop: Any, allow: list[str]) -> int:
     return 143 if stop.signum == signal.SIGTERM else 130
 
 
-def _finish(engine: Engine, metrics: Mapping[str, float], best: Path | None) -> None:
+def _finish(engine: Engine, metrics: Mapping[str, float], baselines: Baselines, best: Path | None) -> None:
     """Write the summary, and close the tracker."""
     folder = _folder(engine).folder
     summary = {
         "status": "finished",
         "metrics": metrics,
-        "baselines": _baselines(engine),
+        "baselines": baselines,
         "steps": engine.trainer.global_step,
         "epochs": engine.trainer.current_epoch,
         "seconds": _seconds(engine),
@@ -288,12 +291,12 @@ def _device(engine: Engine) -> str:
     return name if trainer.world_size == 1 else f"{trainer.world_size} × {name}"
 
 
-def _print_outcome(engine: Engine, metrics: Mapping[str, float], best: Path | None) -> None:
+def _print_outcome(engine: Engine, metrics: Mapping[str, float], baselines: Baselines) -> None:
     from dlmkit import screen
 
     folder = _folder(engine).folder
     showing = _callback(engine, "ShowMedia")
-    screen.console.print(_table(engine, metrics))
+    screen.console.print(_table(engine, metrics, baselines))
     screen.print_samples(showing.latest_media)
     shown = {name: str(path) for name, path in showing.latest.items() if path.suffix != ".txt"}
     minutes, seconds = divmod(round(_seconds(engine)), 60)
@@ -301,7 +304,7 @@ def _print_outcome(engine: Engine, metrics: Mapping[str, float], best: Path | No
     screen.print_rows({**shown, "run": f"{folder}   ({took})"})
     for offline in sorted(folder.glob("wandb/offline-run-*"))[-1:]:
         screen.print_next(screen.quote("wandb", "sync", str(offline)), "upload what was tracked offline")
-    if type(engine.model).sample is not _base_sample():
+    if getattr(type(engine.model), "sample", None) not in (None, _base_sample()):
         screen.print_next(screen.quote("dlmkit", "sample", str(folder)), "more of it from the trained network")
     else:
         screen.print_next(screen.quote("dlmkit", "test", str(folder)), "test it again")
@@ -313,11 +316,10 @@ def _base_sample() -> Any:
     return Task.sample
 
 
-def _table(engine: Engine, metrics: Mapping[str, float]) -> Any:
+def _table(engine: Engine, metrics: Mapping[str, float], baselines: Baselines) -> Any:
     from dlmkit import screen
 
     headline = getattr(engine.model, "headline", "test/loss")
-    baselines = _baselines(engine)
     told = {k: v for k, v in metrics.items() if k == headline or k in baselines} or dict(metrics)
     return screen.figures_table(type(engine.model).__name__, told, baselines, headline)
 
@@ -364,8 +366,8 @@ def _seconds(engine: Engine) -> float:
     return round(float(_callback(engine, "ProgressLine").seconds), 1)
 
 
-def _baselines(engine: Engine) -> dict[str, dict[str, float]]:
-    known: dict[str, dict[str, float]] = getattr(engine.datamodule, "baselines", dict)()
+def _baselines(engine: Engine) -> Baselines:
+    known: Baselines = getattr(engine.datamodule, "baselines", dict)()
     return known
 
 

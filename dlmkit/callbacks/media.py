@@ -21,7 +21,7 @@ class ShowMedia(Callback):
     ``show`` that fails costs its pictures, not the run: the failure is told on the screen and kept in ``faults``.
 
     Args:
-        every: Show at each ``every``-th validation.
+        every: Show at each ``every``-th validation; 0 shows only at the test.
     """
 
     def __init__(self, every: int = 1) -> None:
@@ -37,7 +37,7 @@ class ShowMedia(Callback):
     ) -> None:
         """Show on the first batch of every ``every``-th validation."""
         if batch_idx == 0 and dataloader_idx == 0 and not trainer.sanity_checking:
-            if self._validations % self.every == 0:
+            if self.every and self._validations % self.every == 0:
                 self._show(trainer, pl_module, batch, f"{trainer.global_step:07d}")
             self._validations += 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -45,6 +45,9 @@ class Task(LightningModule, ABC):
 
     conformance: ClassVar[Mapping[str, str]] = {}
     """Checks of the conformance kit that make no sense here: name to reason."""
+
+    conformance_options: ClassVar[Sequence[str]] = ()
+    """Command-line words such as ``--model.hidden_size=32`` that make the network small for the conformance kit."""
 
     def __init__(
         self,

@@ -1,0 +1,253 @@
+"""A run that is stopped at any moment goes on from its folder and ends as if it had never stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+OPTIONS = ["--model.dropout=0.2", "--trainer.max_steps=18", "--trainer.val_check_interval=5"]
+
+
+class Killed(BaseException):
+    """As if the process had been killed: nobody may catch it."""
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Does something when a step of training, or the n-th batch of a validation, begins."""
+    from dlmkit_tiny.task import Tiny
+
+    def arrange(step, action, where="training_step"):
+        whole = getattr(Tiny, where)
+        calls = []
+
+        def replaced(task, batch, index):
+            if not task.trainer.sanity_checking:
+                calls.append(index)
+                if (task.trainer.global_step if where == "training_step" else len(calls) - 1) == step:
+                    action()
+            return whole(task, batch, index)
+
+        monkeypatch.setattr(Tiny, where, replaced)
+
+        def disarm():
+            monkeypatch.setattr(Tiny, where, whole)
+
+        return disarm
+
+    return arrange
+
+
+@pytest.fixture
+def whole(train):
+    """A run that nobody stops."""
+    return train("tiny", *OPTIONS, name="whole")
+
+
+def press(number=signal.SIGINT):
+    return lambda: signal.raise_signal(number)
+
+
+def die():
+    raise Killed
+
+
+def same_end(one, two, weights):
+    for name, tensor in weights(one).items():
+        assert tensor.equal(weights(two)[name]), name
+    assert (one / "metrics.csv").read_text() == (two / "metrics.csv").read_text()
+    ends = [json.loads((folder / "summary.json").read_text()) for folder in (one, two)]
+    for end in ends:
+        del end["seconds"]
+    assert ends[0] == ends[1]
+
+
+# ------------------------------------------------------------------------------------------------------------- signals
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_run_after_the_batch(command, tiny, at, number, code):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    at(6, press(number))
+    outcome = command("run", "tiny", *OPTIONS, "--name", "stopped", "--allow", "some_package")
+    assert outcome.code == code
+    assert outcome.err == ""
+    assert outcome.out.splitlines()[-2:] == [
+        "stopped at step 7; runs/stopped holds everything",
+        "next  dlmkit run --resume runs/stopped --allow some_package   go on from there",
+    ]
+    summary = json.loads((tiny / "runs" / "stopped" / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("interrupted", 7)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_signals_are_handed_back_after_a_run(train):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    train("tiny")
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_asked_twice_stops_at_once(command, at):
+    at(6, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+    outcome = command("run", "tiny", *OPTIONS)
+    assert (outcome.code, outcome.err) == (130, "dlmkit: stopped\n")
+
+
+def test_a_signal_before_the_first_checkpoint(command, at, tiny):
+    at(0, press(), where="validation_step")
+    outcome = command("run", "tiny", *OPTIONS, "--trainer.val_check_interval=1", "--name", "early")
+    assert outcome.code == 130
+    assert "stopped before the first checkpoint" in outcome.out
+    assert json.loads((tiny / "runs" / "early" / "summary.json").read_text())["steps"] is None
+
+
+# Validations follow batches 5 and 10, where an epoch ends too, 15 and 20; sanity checking has two batches.
+STOPS = {
+    "in the middle": (6, "training_step"),
+    "before a validation": (4, "training_step"),
+    "after a validation": (5, "training_step"),
+    "at the end of an epoch": (9, "training_step"),
+    "at the beginning of an epoch": (10, "training_step"),
+    "at the first batch": (0, "training_step"),
+    "at the last batch": (17, "training_step"),
+    "in a validation": (3, "validation_step"),
+}
+
+
+@pytest.mark.parametrize("moment", STOPS)
+def test_a_stopped_run_ends_as_the_whole_one(command, train, at, whole, weights, workplace, moment):
+    disarm = at(STOPS[moment][0], press(), STOPS[moment][1])
+    outcome = command("run", "tiny", *OPTIONS, "--name", "stopped")
+    assert outcome.code == 130, outcome
+    disarm()
+    same_end(train("--resume", "runs/stopped"), whole, weights)
+
+
+@pytest.mark.parametrize("moment", ["in the middle", "after a validation", "at the beginning of an epoch"])
+def test_a_killed_run_ends_as_the_whole_one(command, train, at, whole, weights, moment):
+    """The last checkpoint is an older one, and nothing was tidied up."""
+    disarm = at(STOPS[moment][0], die)
+    with pytest.raises(Killed):
+        command("run", "tiny", *OPTIONS, "--name", "killed")
+    disarm()
+    same_end(train("--resume", "runs/killed"), whole, weights)
+
+
+def test_a_run_killed_between_any_two_batches(command, train, at, whole, weights, monkeypatch):
+    """A checkpoint after each batch, as a slow run has them; killed in the middle of the next."""
+    from dlmkit.callbacks.checkpoints import LastCheckpoint
+
+    monkeypatch.setattr(LastCheckpoint.__init__, "__defaults__", (0.0,))
+    for step in (3, 9, 10, 16):
+        disarm = at(step, die)
+        with pytest.raises(Killed), contextlib.redirect_stdout(None):
+            words = ["--resume", "runs/killed"] if step > 3 else ["tiny", *OPTIONS, "--name", "killed"]
+            command("run", *words)
+        disarm()
+    same_end(train("--resume", "runs/killed"), whole, weights)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=7"],
+        ["--trainer.accumulate_grad_batches=3"],
+        ["--model.lr_scheduler=dlmkit.WarmupCosine", "--model.lr_scheduler.warmup=4"],
+        ["--model.lr_scheduler={class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 3, gamma: 0.5}}"],
+        [
+            "--model.lr_scheduler={class_path: lightning.pytorch.cli.ReduceLROnPlateau, init_args: {monitor: val/loss,"
+            " patience: 0, threshold: 10, factor: 0.5}}",
+            "--trainer.val_check_interval=1.0",
+        ],
+        ["--data.num_workers=1"],
+        ["--trainer.limit_train_batches=6", "--trainer.val_check_interval=3"],
+    ],
+)
+def test_every_way_to_train_can_be_stopped(command, train, at, weights, options):
+    """Stopped in the middle of an epoch, killed at the start of the next."""
+    options = [*OPTIONS, *options]
+    whole = train("tiny", *options, name="whole")
+    disarm = at(2, press())
+    assert command("run", "tiny", *options, "--name", "stopped").code == 130
+    disarm()
+    disarm = at(5 if "accumulate" in options[-1] else 10, die)
+    with pytest.raises(Killed):
+        command("run", "--resume", "runs/stopped")
+    disarm()
+    same_end(train("--resume", "runs/stopped"), whole, weights)
+
+
+def test_stopped_in_the_test_the_run_is_finished_by_resuming(command, train, at, whole, weights, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tiny, "test_step", lambda task, batch, index: signal.default_int_handler(2, None))
+        outcome = command("run", "tiny", *OPTIONS, "--name", "stopped")
+    assert (outcome.code, outcome.err) == (130, "dlmkit: stopped\n")
+    same_end(train("--resume", "runs/stopped"), whole, weights)
+
+
+def test_the_text_of_a_run_is_resumed_with_its_tokenizer(command, train, at, prose, weights):
+    options = ["--data=characters", f"--data.source={prose}", "--data.batch_size=2", "--data.length=8", *OPTIONS]
+    whole = train("tiny", *options, name="whole")
+    disarm = at(7, press())
+    assert command("run", "tiny", *options, "--name", "stopped").code == 130
+    disarm()
+    same_end(train("--resume", "runs/stopped"), whole, weights)
+    assert (whole / "tokenizer.json").read_bytes() == (whole.parent / "stopped" / "tokenizer.json").read_bytes()
+
+
+# ---------------------------------------------------------------------------------------------------- real processes
+
+FORBIDDEN = ("Warning", "warning", "Tip", "GPU available", "TPU", "Trainer.fit", "litlogger", "Seed set", "deprecat")
+
+
+def launch(site, *words):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path]), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "dlmkit.cli", *words]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    )
+
+
+def wait_for(process, folder, step):
+    """Wait until a run has trained to a step, as its figures tell."""
+    deadline = time.monotonic() + 120
+    metrics = folder / "metrics.csv"
+    while not (metrics.is_file() and metrics.read_text().count("\n") > step):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_processes_that_are_signalled_and_resumed(train, tiny, site, weights, monkeypatch):
+    """Real signals to real processes; and all that they show on the screen is ours."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = ["--model.dropout=0.2", "--trainer.max_steps=400", "--trainer.val_check_interval=10"]
+    stopped = {
+        name: launch(site, "run", "tiny", *options, "--name", name) for name in ("interrupted", "terminated")
+    }
+    signals = {"interrupted": (signal.SIGINT, 130), "terminated": (signal.SIGTERM, 143)}
+    screens = []
+    for name, process in stopped.items():
+        wait_for(process, tiny / "runs" / name, 15)
+        process.send_signal(signals[name][0])
+    for name, process in stopped.items():
+        screens.append(process.communicate(timeout=120)[0])
+        assert process.returncode == signals[name][1], screens[-1]
+        assert f"next  dlmkit run --resume runs/{name}" in screens[-1]
+    resumed = launch(site, "run", "--resume", "runs/interrupted")
+    whole = train("tiny", *options, name="whole")
+    screens.append(resumed.communicate(timeout=120)[0])
+    assert resumed.returncode == 0, screens[-1]
+    same_end(tiny / "runs" / "interrupted", whole, weights)
+    for screen in screens:
+        assert not [word for word in FORBIDDEN if word in screen], screen
+    assert screens[-1].rstrip().splitlines()[-1].startswith("next  dlmkit ")
