@@ -54,13 +54,23 @@ def parse(words: list[str]) -> argparse.Namespace:
     if not hasattr(options, "verb"):
         parser().print_help()
         raise SystemExit(0)
-    if options.takes_overrides:
-        options.overrides = rest
-    elif rest:
+    stray = next((w for w in rest if not _may_override(w, options)), None)
+    if stray is not None:
+        name = stray.partition("=")[0]
         known = [s for a in options.own._actions for s in a.option_strings]
-        remedy = did_you_mean(rest[0].partition("=")[0], known, f"dlmkit {options.verb_name} --help shows its options")
-        raise UserError(f"{rest[0]} is no option of {options.verb_name}", remedy)
+        remedy = did_you_mean(name, known, f"dlmkit {options.verb_name} --help shows its options")
+        where = "command line" if options.takes_overrides else ""
+        raise UserError(f"{name} is no option of {options.verb_name}", remedy, where)
+    options.overrides = rest
     return options
+
+
+def _may_override(word: str, options: argparse.Namespace) -> bool:
+    """Whether a word that argparse does not know can be an option of the recipe, or of a task's ``sample``."""
+    name = word.partition("=")[0].removeprefix("--")
+    if not options.takes_overrides or not word.startswith("--"):
+        return bool(options.takes_overrides)
+    return options.verb_name == "sample" or "." in name or name in ("seed_everything", "model", "data", "trainer")
 
 
 class _Parser(argparse.ArgumentParser):

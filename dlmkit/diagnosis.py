@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.errors import UserError, did_you_mean
-from dlmkit.recipe import Key, Recipe
+from dlmkit.notation import plain_type
+from dlmkit.recipe import Key, Recipe, beside_class_path
 
 __all__ = ["diagnose", "fill_defaults", "option_type"]
 
@@ -81,7 +83,7 @@ def option_type(cls: type, name: str) -> str:
     note = parameter.annotation if parameter else inspect.Parameter.empty
     if note is inspect.Parameter.empty:
         return "another type"
-    return note if isinstance(note, str) else getattr(note, "__name__", str(note))
+    return note.__name__ if isinstance(note, type) else str(note)
 
 
 def _parameter(cls: type, name: str) -> inspect.Parameter | None:
@@ -114,22 +116,25 @@ def _class_faults(
     if not isinstance(args, dict):
         yield recipe.fault(key, f"{'.'.join(key)} is {args!r}", f"give the options of {owner} below it")
         return
-    _, names = _parser(cls)
+    parser, names = _parser(cls)
+    defaults = parser.get_defaults()
     for name, value in args.items():
         below = (*key, name)
         if name not in names:
             remedy = did_you_mean(name, names, f"dlmkit show {owner} lists its options")
-            yield recipe.fault(below, f"{'.'.join(below)} is no option of {owner}", remedy)
-        elif value is None or not nulls_only:
-            yield from _value_faults(recipe, cls, names, name, value, below)
-    given = {*args, *linked, *_given_later(cls, key)}
+            yield recipe.fault(below, f"{_shown(recipe, below)} is no option of {owner}", remedy)
+        else:
+            nested = list(_nested_faults(recipe, value, below, defaults.get(name), nulls_only))
+            yield from nested or _value_faults(recipe, cls, names, name, value, below, nulls_only)
+    given = {*args, *linked, *_given_later(cls)}
     for name in (n for n in names if n not in given and _is_required(cls, n)):
-        yield recipe.fault(key, f"{owner} needs {name}", f"give {'.'.join(key)}.{name} ({option_type(cls, name)})")
+        option = plain_type(option_type(cls, name))
+        yield recipe.fault(key, f"{owner} needs {name}", f"give {'.'.join(key)}.{name} ({option})")
 
 
-def _given_later(cls: type, key: Key) -> list[str]:
+def _given_later(cls: type) -> list[str]:
     """What an optimiser or schedule is given when it is made, not by the recipe: its first parameter."""
-    return list(inspect.signature(cls).parameters)[:1] if len(key) > 2 else []
+    return list(inspect.signature(cls).parameters)[:1] if issubclass(cls, (Optimizer, LRScheduler)) else []
 
 
 def _owner(recipe: Recipe, cls: type) -> str:
@@ -137,7 +142,17 @@ def _owner(recipe: Recipe, cls: type) -> str:
     return next((e.name for e in recipe.used if e.path == path), cls.__qualname__)
 
 
-def _value_faults(recipe: Recipe, cls: type, names: list[str], name: str, value: Any, key: Key) -> Iterator[UserError]:
+def _shown(recipe: Recipe, key: Key) -> str:
+    """A key as it was written: an ``init_args`` that was left out is left out."""
+    brief = (*key[:-2], key[-1])
+    return ".".join(brief if key not in recipe.places and brief in recipe.places else key)
+
+
+def _value_faults(
+    recipe: Recipe, cls: type, names: list[str], name: str, value: Any, key: Key, nulls_only: bool
+) -> Iterator[UserError]:
+    if nulls_only and value is not None:
+        return
     parser, _ = _parser(cls, name, names)
     try:
         if value is None:
@@ -145,26 +160,35 @@ def _value_faults(recipe: Recipe, cls: type, names: list[str], name: str, value:
         else:
             parser.parse_object({name: value})
     except Exception as error:
-        nested = list(_nested_faults(recipe, value, key))
-        yield from nested or [_explain(recipe, cls, name, value, key, str(error))]
+        yield _explain(recipe, cls, name, value, key, str(error))
 
 
-def _nested_faults(recipe: Recipe, value: Any, key: Key) -> Iterator[UserError]:
-    """Look for the fault inside a class that the value names, or in the items of a list."""
+def _nested_faults(recipe: Recipe, value: Any, key: Key, default: Any, nulls_only: bool) -> Iterator[UserError]:
+    """Look for faults inside a class that the value names, or in the items of a list."""
     if isinstance(value, list):
         for position, item in enumerate(value):
-            yield from _nested_faults(recipe, item, (*key, str(position)))
+            yield from _nested_faults(recipe, item, (*key, str(position)), None, nulls_only)
         return
-    path = value.get("class_path") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return
+    path = value.get("class_path", default.get("class_path") if _is_class(default) else None)
     if not isinstance(path, str):
         return
+    strays = beside_class_path(recipe, value, key) if "class_path" in value else []
+    yield from strays
     cls = _allowed_class(path)
     if isinstance(cls, str):
         remedy = f"if you trust it, add --allow {path.partition('.')[0]}" if "may name" in cls else _near(path)
         yield recipe.fault((*key, "class_path"), cls, remedy)
     else:
+        # What stands in the wrong place is not missing too; a default's options need not be given again.
+        given = set(_required(cls)) if strays or "class_path" not in value else set()
         args = value.get("init_args") or {}
-        yield from _class_faults(recipe, cls, args, (*key, "init_args"), set(), nulls_only=False)
+        yield from _class_faults(recipe, cls, args, (*key, "init_args"), given, nulls_only)
+
+
+def _required(cls: type) -> list[str]:
+    return [name for name in _parser(cls)[1] if _is_required(cls, name)]
 
 
 def _allowed_class(path: str) -> type | str:
@@ -194,14 +218,14 @@ def _near(path: str) -> str:
 
 
 def _explain(recipe: Recipe, cls: type, name: str, value: Any, key: Key, reason: str) -> UserError:
-    kind = re.sub(r"\s*\|\s*", " or ", option_type(cls, name)).replace("None", "null")
     if "not allowed" in reason and isinstance(value, str):
         what, remedy = f"{value} is in none of the packages that a recipe may name", f"--allow {value.split('.')[0]}"
         return recipe.fault(key, what, f"if you trust it, add {remedy}")
     shown = "null" if value is None else repr(value)
-    return recipe.fault(key, f"{'.'.join(key)} is {shown}", f"{_owner(recipe, cls)} takes {_article(kind)} there")
+    kind = _in_words(plain_type(option_type(cls, name)))
+    return recipe.fault(key, f"{_shown(recipe, key)} is {shown}", f"{_owner(recipe, cls)} takes {kind} there")
 
 
-def _article(kind: str) -> str:
+def _in_words(kind: str) -> str:
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "tuple": "a list"}
-    return " or ".join(words.get(part.partition("[")[0], part) for part in kind.split(" or "))
+    return " or ".join(words.get(part, part) for part in kind.split(" | "))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,11 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from dlmkit import plugins
+from dlmkit.data.module import DataModule
 from dlmkit.diagnosis import diagnose, fill_defaults
 from dlmkit.errors import Faults, UserError
 from dlmkit.recipe import Recipe
+from dlmkit.tasks.task import Task
 
 __all__ = ["Allowed", "Engine", "build", "data_and_model", "load_checkpoint", "load_task"]
 
@@ -43,7 +47,7 @@ class Allowed:
             UserError: If the recipe names another class.
         """
         paths = {word: recipe.config[word]["class_path"] for word in ("model", "data")}
-        plugin_packages = {e.value.partition(".")[0] for e in plugins.installed() if e.kind != "recipes"}
+        plugin_packages = {e.path.partition(".")[0] for e in plugins.installed() if e.kind != "recipes"}
         used = plugin_packages & {path.partition(".")[0] for path in paths.values()}
         allowed = [*_TRUSTED, *self.packages, *sorted(used)]
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
@@ -99,7 +103,7 @@ class Engine(LightningCLI):
         config = fill_defaults(self.recipe.config, {"model": self.model_type, "data": self.data_type})
         refused = None
         try:
-            self.config = parser.parse_object(config)
+            self.config = parser.parse_object(copy.deepcopy(config))  # which it would change
         except Exception as error:
             refused = error
         faults = diagnose(self.recipe, config, self._types(), self.links, nulls_only=refused is None)
@@ -112,9 +116,56 @@ class Engine(LightningCLI):
         return {"model": self.model_type, "data": self.data_type, "trainer": Trainer}
 
     def instantiate_classes(self) -> None:
-        """Build the data, then the model with what the data knows, then the trainer."""
-        super().instantiate_classes()
+        """Build the data, then the model with what the data knows, then the trainer, and try what comes later."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise self._refused(error) from error
         self._write_links_back()
+        self._try_optimiser()
+        self._check_interval()
+
+    def _refused(self, error: Exception) -> UserError:
+        """A constructor's own complaint about its options, at the place of the class."""
+        chain: list[BaseException] = [error]
+        while following := chain[-1].__cause__ or chain[-1].__context__:
+            chain.append(following)  # jsonargparse wraps what a constructor raises
+        told = next((e for e in chain if isinstance(e, UserError)), None)
+        if told is not None:
+            return told
+        error = next((e for e in reversed(chain) if isinstance(e, Exception)), error)
+        frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        word = "data" if any(isinstance(owner, self.data_type) for owner in frames) else "model"
+        cls = self.data_type if word == "data" else self.model_type
+        what = f"{cls.__name__} cannot be made: {_first_line(error)}"
+        return self.recipe.fault((word, "class_path"), what, f"change {word}.init_args")
+
+    def _try_optimiser(self) -> None:
+        """Make the optimiser and the schedule once, so that what they refuse is known before there is a run."""
+        task: Any = self.model
+        if not isinstance(task, Task):
+            return
+        name = "optimizer"
+        try:
+            optimizer = task.optimizer(task.parameters())
+            name = "lr_scheduler"
+            if task.lr_scheduler is not None:
+                task.lr_scheduler(optimizer)
+        except (ValueError, TypeError) as error:
+            what = f"{name} cannot be made: {_first_line(error)}"
+            raise self.recipe.fault(("model", "init_args", name), what, "change its options") from error
+
+    def _check_interval(self) -> None:
+        """Lightning finds a validation interval that is longer than an epoch only when training starts."""
+        trainer, data = self.trainer, self.datamodule
+        every = trainer.val_check_interval
+        if not isinstance(data, DataModule) or not isinstance(every, int) or trainer.check_val_every_n_epoch is None:
+            return
+        batches = data.batches("train")
+        if every > batches and trainer.limit_val_batches:
+            what = f"val_check_interval is {every}, but an epoch has {batches} batches"
+            remedy = "give fewer, or count over epochs with check_val_every_n_epoch: null"
+            raise self.recipe.fault(("trainer", "val_check_interval"), what, remedy)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The recipe's trainer with the command's own callbacks; on the screen is only what dlmkit prints."""
@@ -144,7 +195,7 @@ class Engine(LightningCLI):
 
     def config_text(self) -> str:
         """The whole resolved configuration as YAML that plain LightningCLI reads."""
-        text: str = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, skip_validation=True)
+        text: str = self.parser.dump(self.config, skip_link_targets=False, skip_unset=False, skip_validation=True)
         head = "# The whole configuration of a dlmkit run. Plain LightningCLI reads it too: fit --config config.yaml\n"
         return head + text
 
@@ -288,4 +339,4 @@ def _from_jsonargparse(recipe: Recipe, error: Exception) -> UserError:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -164,7 +164,7 @@ def _show_options(screen: _Screen, entry: plugins.Entry, cls: Any) -> None:
 
 
 def _rows(options: Iterable[Option], without_default: str) -> list[tuple[str, ...]]:
-    from dlmkit.options import plain_type
+    from dlmkit.notation import plain_type
 
     return [
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["plain_equation", "plain_prose"]
+__all__ = ["plain_equation", "plain_prose", "plain_type"]
 
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|\s+|.", re.DOTALL)
 
@@ -221,3 +221,36 @@ def _greek(name: str) -> str:
         return unicodedata.lookup(f"GREEK {case} LETTER {name.upper()}")
     except KeyError:
         return ""
+
+
+_WORDS = {
+    "OptimizerCallable": "an optimiser",
+    "LRSchedulerCallable": "a schedule",
+    "None": "null",
+    "NoneType": "null",
+    "Any": "anything",
+}
+
+
+def plain_type(written: str) -> str:
+    """An annotation in a recipe's words: ``int | null``, ``an optimiser``.
+
+    Args:
+        written: As in the signature.
+    """
+    text = re.sub(r"\bOptional\[(.*)\]$", r"\1 | None", written)
+    text = re.sub(r"\bUnion\[(.*)\]$", lambda m: " | ".join(_split(m[1])), text)
+    text = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", text)
+    return re.sub(r"\w+", lambda m: _WORDS.get(m[0], m[0]), text)
+
+
+def _split(text: str) -> list[str]:
+    """The parts between the commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[(") - (character in "])")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import typing
 from dataclasses import dataclass
 from functools import cache
@@ -14,14 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from dlmkit.diagnosis import option_type
 from dlmkit.notation import plain_prose
 
-__all__ = ["Option", "class_options", "method_options", "plain_type"]
-
-_WORDS = {
-    "OptimizerCallable": "an optimiser",
-    "LRSchedulerCallable": "a schedule",
-    "None": "null",
-    "Any": "anything",
-}
+__all__ = ["Option", "class_options", "method_options"]
 
 
 @dataclass(frozen=True)
@@ -71,17 +63,6 @@ def method_options(cls: type, method: str) -> tuple[Option, ...]:
     parameters = inspect.signature(function).parameters
     written = {name: str(p.annotation) for name, p in parameters.items()}
     return _options(parser, names, _hints(function), written)
-
-
-def plain_type(written: str) -> str:
-    """An annotation in a recipe's words: ``int | null``, ``an optimiser``.
-
-    Args:
-        written: As in the signature.
-    """
-    text = re.sub(r"\bOptional\[(.*)\]$", r"\1 | None", written)
-    text = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", text)
-    return re.sub(r"\w+", lambda m: _WORDS.get(m[0], m[0]), text)
 
 
 def _options(

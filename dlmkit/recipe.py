@@ -17,11 +17,22 @@ import yaml
 from dlmkit import plugins
 from dlmkit.errors import Faults, UserError, did_you_mean
 
-__all__ = ["COMMAND_LINE", "Key", "Recipe", "from_config", "is_overlay", "locate", "parse_overrides", "read"]
+__all__ = [
+    "COMMAND_LINE",
+    "Key",
+    "Recipe",
+    "beside_class_path",
+    "from_config",
+    "is_overlay",
+    "locate",
+    "parse_overrides",
+    "read",
+]
 
 Key = tuple[str, ...]
 COMMAND_LINE = "command line"
 TOP_LEVEL = ("seed_everything", "model", "data", "trainer")
+_KINDS = {"model": "tasks", "data": "data"}
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
@@ -46,8 +57,12 @@ class Recipe:
     used: list[plugins.Entry] = field(default_factory=list)
 
     def place(self, key: Key) -> str:
-        """Where a key, or else the nearest key above it, was written."""
+        """Where a key, or else the nearest key above it, was written; ``init_args`` may have been left out."""
+        short = {tuple(w for w in k if w != "init_args"): place for k, place in self.places.items()}
         while key and key not in self.places:
+            brief = tuple(w for w in key if w != "init_args")
+            if brief in short and key[-1] != "init_args":
+                return short[brief]
             key = key[:-1]
         return self.places.get(key, str(self.path))
 
@@ -161,6 +176,10 @@ def _merge_file(recipe: Recipe, path: Path, chain: tuple[Path, ...]) -> None:
         trail = " → ".join(p.name for p in (*chain, path))
         raise UserError(f"extends itself: {trail}", "break the circle", str(path))
     config, places = _load(_text(path), _short(path))
+    for word in ("model", "data"):
+        if isinstance(config.get(word), str):  # a class alone, short for its class_path
+            config[word] = {"class_path": config[word]}
+            places[word, "class_path"] = places[word,]
     base = config.pop("extends", None)
     if base is not None:
         where = places[("extends",)]
@@ -254,7 +273,7 @@ def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Ke
     """Merge a mapping into the recipe: mappings merge, everything else replaces."""
     base = _at(recipe.config, key)
     path = over.get("class_path")
-    if path is not None and _import_path(path) != _import_path(base.get("class_path", path)):
+    if path is not None and _import_path(key, path) != _import_path(key, base.get("class_path", path)):
         base.pop("init_args", None)  # they belonged to the other class
     for word, value in over.items():
         below = (*key, word)
@@ -262,13 +281,18 @@ def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Ke
             recipe.places[noted] = places[noted]
         if isinstance(value, dict) and isinstance(base.get(word), dict):
             _merge(recipe, value, places, below)
+        elif value is None and word == "init_args":
+            base.setdefault(word, {})
         else:
             base[word] = value
             recipe.places.update({k: p for k, p in places.items() if k[: len(below)] == below})
 
 
-def _import_path(word: Any) -> str:
-    return plugins.find("tasks", word).path if word in plugins.names("tasks") else str(word)
+def _import_path(key: Key, word: Any) -> str:
+    """The class behind a ``class_path``, whatever it is called by; an unknown name is told of later."""
+    kind = _KINDS.get(key[0]) if len(key) == 1 else None
+    known = kind and str(word).rpartition(":")[2] in plugins.names(kind)
+    return plugins.find(kind, word).path if kind and known else str(word)
 
 
 def _at(config: Any, key: Key) -> Any:
@@ -310,19 +334,27 @@ def _override(recipe: Recipe, key: Key, value: Any) -> None:
         elif not isinstance(node, dict):
             raise UserError(f"--{'.'.join(key)}: {'.'.join(full)} has no keys below it", "", COMMAND_LINE)
         if "class_path" in node and word not in _CLASS_KEYS:
-            node = node.setdefault("init_args", {})
+            node = _below(node, "init_args")
             full = (*full, "init_args")
         full = (*full, word)
         recipe.places[full] = COMMAND_LINE
         if position < len(key) - 1:
-            node = node.setdefault(word, {})
+            node = _below(node, word)
             continue
         if key in (("model",), ("data",)) and isinstance(value, str):
-            _merge(recipe, {word: {"class_path": value}}, {full: COMMAND_LINE}, full[:-1])
+            recipe.places[(*full, "class_path")] = COMMAND_LINE
+            _merge(recipe, {word: {"class_path": value}}, {}, ())
         elif isinstance(value, dict) and isinstance(node.get(word), dict):
             _merge(recipe, value, {}, full)
         else:
             node[word] = value
+
+
+def _below(node: dict[str, Any], word: str) -> Any:
+    """The mapping below a key, made where there is nothing yet."""
+    if node.get(word) is None:
+        node[word] = {}
+    return node[word]
 
 
 def _check_top_level(recipe: Recipe) -> None:
@@ -333,27 +365,34 @@ def _check_top_level(recipe: Recipe) -> None:
             faults.append(recipe.fault((word,), f"{word} is no key of a recipe", remedy))
     for word in ("model", "data"):
         part = recipe.config.get(word)
-        if isinstance(part, str):
-            recipe.config[word] = part = {"class_path": part}
         if part is None:
             faults.append(recipe.fault((word,), f"{word} is missing", f"add {word}: {{class_path: NAME}}"))
         elif not isinstance(part, dict) or not isinstance(part.get("class_path"), str):
             faults.append(recipe.fault((word,), f"{word} names no class", "add class_path: NAME below it"))
         else:
-            faults += [
-                recipe.fault((word, k), f"{word}.{k} stands beside class_path", f"move {k} below init_args")
-                for k in part
-                if k not in _CLASS_KEYS
-            ]
-    if not isinstance(recipe.config.setdefault("trainer", {}), dict):
+            faults += beside_class_path(recipe, part, (word,))
+            if not isinstance(part.get("init_args") or {}, dict):
+                what = f"{word}.init_args is {part['init_args']!r}"
+                faults.append(recipe.fault((word, "init_args"), what, "give options below it, such as batch_size: 32"))
+    if not isinstance(_below(recipe.config, "trainer"), dict):
         faults.append(recipe.fault(("trainer",), "trainer is not a mapping", "give options such as max_steps below it"))
     if faults:
         raise Faults(faults)
 
 
+def beside_class_path(recipe: Recipe, part: dict[str, Any], key: Key) -> list[UserError]:
+    """Options that stand beside ``class_path`` where they belong below ``init_args``."""
+    dotted = ".".join(key)
+    return [
+        recipe.fault((*key, k), f"{dotted}.{k} stands beside class_path", f"move {k} below init_args")
+        for k in part
+        if k not in _CLASS_KEYS
+    ]
+
+
 def _resolve(recipe: Recipe) -> None:
     """Put import paths in place of registered names; keep which plugins are used."""
-    for word, kind in (("model", "tasks"), ("data", "data")):
+    for word, kind in _KINDS.items():
         part = recipe.config[word]
         name = part["class_path"]
         if "." in name:

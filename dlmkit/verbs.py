@@ -113,6 +113,8 @@ def check(options: argparse.Namespace) -> int:
 
 def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> int:
     with quiet():
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
+
         from dlmkit import screen
         from dlmkit.callbacks.checkpoints import Interrupted
 
@@ -124,6 +126,11 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
             engine.trainer.fit(engine.model, engine.datamodule, ckpt_path=checkpoint, weights_only=True)
         except Interrupted as stop:
             return _stopped(engine, stop, options.allow)
+        except (MisconfigurationException, RuntimeError) as error:
+            fault = _unknown_metric(recipe, error)
+            if fault is None:
+                raise
+            raise fault from None
         _tell_faults(engine)
         trained = {k: float(v) for k, v in engine.trainer.callback_metrics.items()}
         metrics, best = _test_best(engine)
@@ -369,6 +376,14 @@ def _seconds(engine: Engine) -> float:
 def _baselines(engine: Engine) -> Baselines:
     known: Baselines = getattr(engine.datamodule, "baselines", dict)()
     return known
+
+
+def _unknown_metric(recipe: Recipe, error: Exception) -> UserError | None:
+    """A callback or schedule that waits for a metric which nobody logs, found only by the first validation."""
+    text = " ".join(str(error).split()).rstrip(".")
+    if "metric" not in text and "monitor" not in text:
+        return None
+    return UserError(text, "name one of the metrics that are logged", recipe.place(("trainer", "callbacks")))
 
 
 def _require_finite(recipe: Recipe, metrics: Mapping[str, float]) -> None:

@@ -1,0 +1,338 @@
+"""From a recipe to data, model and trainer: what values arrive, what is saved, and when a run saves itself."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def built(tiny):
+    """Builds a recipe with what is typed: ``built("tiny", "--model.width=3")``."""
+
+    from dlmkit.engine import Allowed, build
+    from dlmkit.recipe import read
+    from dlmkit.verbs import quiet
+
+    def give(name, *words, callbacks=(), trainer_options=None):
+        return build(read(name, words), callbacks, Allowed(), trainer_options)
+
+    with quiet():  # what a test trains by itself is as quiet as a run
+        yield give
+
+
+def values(engine, section="model"):
+    return engine.config_values()[section]["init_args"]
+
+
+# ----------------------------------------------------------------------------------------------------- values that arrive
+
+
+def test_what_is_typed_wins_over_the_recipe_which_wins_over_the_default(built, write):
+    write("my.yaml", "extends: tiny\nmodel: {init_args: {width: 5, dropout: 0.5}}\n")
+    args = values(built("my.yaml", "--model.width=6"))
+    assert (args["width"], args["dropout"], args["bias"]) == (6, 0.5, True)
+
+
+def test_values_reach_the_objects(built):
+    engine = built("tiny", "--model.width=6", "--data.length=7", "--trainer.max_steps=11", "--seed_everything=5")
+    assert engine.model.cell.hidden_size == 6
+    assert engine.datamodule.length == 7
+    assert engine.trainer.max_steps == 11
+    assert engine.datamodule.seed == 5
+
+
+def test_null_may_be_typed(built, write):
+    write("my.yaml", "extends: tiny\nmodel: {init_args: {note: word, depths: [1]}}\n")
+    args = values(built("my.yaml", "--model.note=null", "--model.depths=null"))
+    assert (args["note"], args["depths"]) == (None, None)
+    assert built("tiny", "--trainer.check_val_every_n_epoch=null").trainer.check_val_every_n_epoch is None
+
+
+def test_the_data_tells_the_model_what_it_knows(built):
+    engine = built("tiny", "--data.symbols=9")
+    assert engine.links == ["vocab_size"]
+    assert engine.model.embed.num_embeddings == 9
+    assert values(engine)["vocab_size"] == 9
+
+
+@pytest.mark.parametrize("option", ["--model.optimizer.lr=0.5", "--model.optimizer.init_args.lr=0.5"])
+def test_an_option_of_the_optimiser(built, write, option):
+    write("my.yaml", "model: tiny\ndata: beats\ntrainer: {max_steps: 1}\n")
+    for name in ("tiny", "my.yaml"):
+        optimizer = values(built(name, option))["optimizer"]
+        assert optimizer["class_path"] == "torch.optim.AdamW"
+        assert optimizer["init_args"]["lr"] == 0.5
+        assert optimizer["init_args"]["weight_decay"] == 0.01
+
+
+def test_another_optimiser_has_its_own_defaults(built, write):
+    """Not those of the class that is the default: Adadelta's rate is 1.0, and it decays no weights."""
+    write("my.yaml", "extends: tiny\nmodel: {init_args: {optimizer: {class_path: torch.optim.Adadelta}}}\n")
+    for engine in (built("my.yaml"), built("tiny", "--model.optimizer=torch.optim.Adadelta")):
+        args = values(engine)["optimizer"]["init_args"]
+        assert (args["lr"], args["weight_decay"]) == (1.0, 0.0)
+    made = built("my.yaml", "--model.optimizer.lr=0.5").model.optimizer([torch_parameter()])
+    assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.5, 0.0)
+
+
+def torch_parameter():
+    import torch
+
+    return torch.nn.Parameter(torch.zeros(1))
+
+
+def test_the_commands_own_trainer_options_are_not_saved(built):
+    engine = built("tiny", trainer_options={"fast_dev_run": 1})
+    assert engine.trainer.fast_dev_run == 1
+    assert engine.config_values()["trainer"]["fast_dev_run"] is False
+
+
+def test_a_recipes_own_callbacks_and_loggers_are_kept(built):
+    from lightning.pytorch.callbacks import LearningRateMonitor
+    from lightning.pytorch.loggers import CSVLogger
+
+    callback = "--trainer.callbacks=[{class_path: lightning.pytorch.callbacks.LearningRateMonitor}]"
+    logger = "--trainer.logger={class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: logs}}"
+    trainer = built("tiny", callback, logger).trainer
+    assert any(isinstance(c, LearningRateMonitor) for c in trainer.callbacks)
+    assert [type(one) for one in trainer.loggers] == [CSVLogger]
+    assert built("tiny").trainer.loggers == []
+
+
+def test_building_twice_gives_the_same_network(built):
+    first, second = (built("tiny", "--seed_everything=3").model.state_dict() for _ in range(2))
+    other = built("tiny", "--seed_everything=4").model.state_dict()
+    assert all(first[name].equal(second[name]) for name in first)
+    assert not first["embed.weight"].equal(other["embed.weight"])
+
+
+# ---------------------------------------------------------------------------------------------------- the saved configuration
+
+
+def test_the_saved_configuration_is_complete_and_plain_lightning_reads_it(built, train, monkeypatch):
+    """With every option, what the data told the model among them; nothing of dlmkit is needed to read it."""
+    from lightning.pytorch.cli import LightningCLI
+
+    folder = train("tiny", "--data.symbols=7", "--model.width=3", "--model.lr_scheduler=dlmkit.WarmupCosine")
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert list(saved) == ["seed_everything", "trainer", "model", "data"]
+    assert saved["model"]["class_path"] == "dlmkit_tiny.task.Tiny"
+    args = saved["model"]["init_args"]
+    assert set(args) == {
+        *("vocab_size", "width", "dropout", "bias", "depths", "span", "note", "optimizer", "lr_scheduler"),
+    }
+    assert (args["vocab_size"], args["width"]) == (7, 3)
+    assert args["optimizer"]["init_args"]["betas"] == [0.9, 0.999]
+    assert args["lr_scheduler"]["init_args"] == {"warmup": 100, "floor": 0.0, "total_steps": None}
+    assert set(saved["data"]["init_args"]) == {"symbols", "count", "length", "batch_size", "num_workers"}
+    assert saved["trainer"]["use_distributed_sampler"] is False
+
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    cli = LightningCLI(args=["--config", str(folder / "config.yaml")], run=False, save_config_callback=None)
+    assert type(cli.model).__name__ == "Tiny"
+    assert (cli.model.embed.num_embeddings, cli.model.cell.hidden_size) == (7, 3)
+    assert cli.datamodule.symbols == 7
+    assert cli.trainer.max_steps == 8
+
+
+def test_a_saved_configuration_is_a_recipe(train, refused):
+    folder = train("tiny", "--model.width=3", name="first")
+    again = train(folder / "config.yaml", name="second")
+    assert (again / "config.yaml").read_text() == (folder / "config.yaml").read_text()
+    longer = train(folder / "config.yaml", "--model.width=4", "--data.symbols=8", "--model.vocab_size=8", name="third")
+    assert "width: 4" in (longer / "config.yaml").read_text()
+
+
+# ------------------------------------------------------------------------------------------------------------------- check
+
+
+def test_check_leaves_nothing_behind(command, workplace):
+    before = sorted(workplace.rglob("*"))
+    outcome = command("check", "tiny", "--model.width=3")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("tiny is sound: one batch of training, validation and test in ")
+    assert "untrained: test/loss " in outcome.out or "test/bits_per_character" in outcome.out
+    assert sorted(workplace.rglob("*")) == before
+
+
+def test_check_tells_every_fault(refused, write):
+    write("my.yaml", "model: {class_path: tiny, init_args: {widht: 3, dropout: x}}\ndata: beats\n")
+    lines = refused("check", "my.yaml")
+    assert len(lines) == 2
+    (line,) = refused("check")
+    assert "what is to be checked?" in line
+
+
+def test_check_tells_of_a_show_that_fails(refused, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    def show(task, batch):
+        raise KeyError("nothing to show")
+
+    monkeypatch.setattr(Tiny, "show", show)
+    (line,) = refused("check", "tiny")
+    assert line.startswith("show of Tiny failed: KeyError: 'nothing to show'")
+
+
+def test_check_tells_of_a_loss_that_is_no_number(refused, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    whole = Tiny.loss
+    monkeypatch.setattr(Tiny, "loss", lambda task, batch: (whole(task, {**batch})[0] * float("inf"), {}))
+    monkeypatch.setattr(Tiny, "training_step", lambda task, batch, index: None)
+    (line,) = refused("check", "tiny")
+    assert "test/loss is inf on the first batch" in line
+
+
+def test_a_show_that_fails_costs_its_pictures_not_the_run(command, monkeypatch, tiny):
+    from dlmkit_tiny.task import Tiny
+
+    monkeypatch.setattr(Tiny, "show", lambda task, batch: {"words": None})
+    outcome = command("run", "tiny", "--name", "first")
+    assert outcome.code == 0
+    assert outcome.out.count("show of Tiny failed: AttributeError") == 1
+    assert (tiny / "runs" / "first" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, ["0000004", "0000008"]), (2, ["0000004"])])
+def test_show_at_a_chosen_pace(train, every, steps):
+    folder = train("tiny", f"--show-every={every}")
+    shown = sorted(path.stem.removeprefix("words-") for path in (folder / "media").glob("words-*"))
+    assert shown == [*steps, "test"]
+
+
+# ---------------------------------------------------------------------------------------------------------- when it is saved
+
+SETTINGS = [
+    {},
+    {"val_check_interval": 4},
+    {"val_check_interval": 0.25},
+    {"val_check_interval": 3, "limit_train_batches": 7},
+    {"val_check_interval": 0.5, "limit_train_batches": 5},
+    {"limit_train_batches": 0.5},
+    {"check_val_every_n_epoch": 2},
+    {"check_val_every_n_epoch": 2, "val_check_interval": 5},
+    {"check_val_every_n_epoch": None, "val_check_interval": 7},
+    {"check_val_every_n_epoch": None, "val_check_interval": 15},
+    {"check_val_every_n_epoch": None, "val_check_interval": 4, "limit_train_batches": 6},
+    {"accumulate_grad_batches": 3},
+    {"accumulate_grad_batches": 3, "val_check_interval": 4},
+    {"limit_val_batches": 0},
+    {"max_steps": 14},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: " ".join(f"{k}={v}" for k, v in s.items()) or "defaults")
+def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings, tmp_path):
+    """``validation_follows`` says what Lightning does; and the batches of an optimiser step are never torn apart."""
+    from lightning.pytorch import Callback
+
+    from dlmkit.callbacks.checkpoints import LastCheckpoint, validation_follows
+
+    events = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
+            done = batch_idx + 1 == trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+            events.append(("batch", validation_follows(trainer, batch_idx), done))
+
+        def on_validation_start(self, trainer, task):
+            if not trainer.sanity_checking:
+                events.append(("validation",))
+
+    last = LastCheckpoint(pace=-1.0)
+    last.path = tmp_path / "last.ckpt"
+    options = {"max_epochs": 4, "max_steps": -1, "val_check_interval": 1.0} | settings
+    engine = built("tiny", callbacks=[Watch(), last], trainer_options=options | {"num_sanity_val_steps": 0})
+    engine.trainer.save_checkpoint = lambda path: events.append(("save",))
+    engine.trainer.fit(engine.model, engine.datamodule)
+
+    foreseen = [event[1] for event in events if event[0] == "batch"]
+    happened = []
+    done = True
+    for event, following in zip(events, [*events[1:], ("end",)], strict=True):
+        if event[0] == "batch":
+            happened.append(following[0] == "validation")
+            done = event[2]
+        if event[0] == "save":
+            assert done, "in the middle of an accumulation"
+            assert following[0] != "validation", "between a batch and its validation"
+    assert foreseen == happened
+    assert sum(happened) == sum(event[0] == "validation" for event in events)
+    assert any(event[0] == "save" for event in events)
+    if "limit_val_batches" not in settings:
+        assert any(happened)
+
+
+def test_checkpoints_keep_their_pace(built, tmp_path, monkeypatch):
+    from dlmkit.callbacks import checkpoints
+
+    clock = iter(range(0, 10_000, 4))
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
+    last = checkpoints.LastCheckpoint(pace=10.0)
+    last.path = tmp_path / "last.ckpt"
+    engine = built("tiny", callbacks=[last], trainer_options={"max_steps": 10, "limit_val_batches": 0})
+    steps = []
+    engine.trainer.save_checkpoint = lambda path: steps.append(engine.trainer.global_step)
+    engine.trainer.fit(engine.model, engine.datamodule)
+    assert len(steps) == len(set(steps)), "the same step is not saved twice"
+    assert 2 <= len(steps) <= 5
+    assert steps[-1] == 10
+
+
+# --------------------------------------------------------------------------------------------------------------- the data
+
+
+def test_validation_and_test_are_the_same_batches_every_time(built, monkeypatch):
+    from dlmkit_tiny.data import Beats
+
+    seen = []
+    whole = Beats.batch
+
+    def batch(data, split, epoch, index, rank, world):
+        seen.append((split, epoch, index))
+        return whole(data, split, epoch, index, rank, world)
+
+    monkeypatch.setattr(Beats, "batch", batch)
+    engine = built("tiny", "--trainer.max_steps=25", "--trainer.val_check_interval=1.0")
+    engine.trainer.fit(engine.model, engine.datamodule)
+    engine.trainer.test(engine.model, engine.datamodule, verbose=False)
+    assert [position for position in seen if position[0] == "train"][:25] == [("train", n // 10, n % 10) for n in range(25)]
+    assert {epoch for split, epoch, _ in seen if split != "train"} == {0}
+
+
+def test_a_batch_must_divide_among_the_processes(built):
+    from types import SimpleNamespace
+
+    from dlmkit.errors import UserError
+
+    data = built("tiny").datamodule
+    data.trainer = SimpleNamespace(global_rank=0, world_size=3, num_training_batches=10)
+    with pytest.raises(UserError, match="a batch of 4 does not divide among 3 processes; give a multiple of 3"):
+        data.train_dataloader()
+
+
+def test_every_training_batch_draws_its_own_numbers(built):
+    import random
+    from types import SimpleNamespace
+
+    import numpy as np
+    import torch
+
+    from dlmkit.callbacks.seeding import Seeding
+
+    built("tiny", "--seed_everything=7")
+
+    def draw(epoch, batch, rank=0):
+        Seeding().on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, None, batch)
+        return (torch.rand(1).item(), np.random.rand(), random.random())  # noqa: NPY002
+
+    first = draw(0, 0)
+    torch.rand(5)
+    assert draw(0, 0) == first
+    others = [draw(0, 1), draw(1, 0), draw(0, 0, rank=1)]
+    for place in range(3):
+        assert len({numbers[place] for numbers in [first, *others]}) == 4
