@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Read the words after ``dlmkit``; what is no option of the verb becomes ``overrides`` where it takes some."""
-    # argparse takes an option it does not know for an argument where there is a space in it.
-    guarded = [w.replace(" ", "\0") if w.startswith("--") else w for w in words]
+    # argparse takes an option it does not know for an argument where there is a space in it, and its value for another.
+    guarded = [w.replace(" ", "\0") if w.startswith("--") else w for w in _join(words)]
     options, rest = parser().parse_known_args(guarded)
     rest = [w.replace("\0", " ") for w in rest]
     for name, value in vars(options).items():
@@ -63,6 +63,18 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise UserError(f"{name} is no option of {options.verb_name}", remedy, where)
     options.overrides = rest
     return options
+
+
+def _join(words: list[str]) -> list[str]:
+    """Write ``--trainer.max_steps 3`` as one word."""
+    joined: list[str] = []
+    for word in words:
+        before = joined[-1] if joined else ""
+        if before.startswith("--") and "." in before and "=" not in before and not word.startswith("--"):
+            joined[-1] = f"{before}={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _may_override(word: str, options: argparse.Namespace) -> bool:

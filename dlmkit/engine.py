@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import pickle
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,11 @@ class Engine(LightningCLI):
     def _take_typed(self) -> dict[str, Any]:
         """Values that the user gave for what the data knows; they are compared with it once it is built."""
         given = self.recipe.config["model"].get("init_args") or {}
-        return {name: given.pop(name) for name in self.links if name in given}
+        taken = {name: given.pop(name) for name in self.links if name in given}
+        if self.recipe.saved:  # the run wrote them; the checkpoint will tell if they have changed
+            typed = self.recipe.typed(("model",))
+            return {name: value for name, value in taken.items() if name in typed}
+        return taken
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what the data knows to the model's parameters of the same name."""
@@ -275,8 +280,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError("there is no such checkpoint", "the run may have been stopped before its first", str(path))
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        what = "cannot be read as a checkpoint: it is damaged, or holds code, which dlmkit does not run"
+        raise UserError(what, "use another one of the run's checkpoints folder", str(path)) from None
     except Exception as error:
-        remedy = "it may be cut short or of another program; use another checkpoint of the run's checkpoints folder"
+        remedy = "it may be cut short or of another program; use another one of the run's checkpoints folder"
         raise UserError(f"cannot be read as a checkpoint ({_first_line(error)})", remedy, str(path)) from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "loops"} <= checkpoint.keys():
         raise UserError("is no checkpoint of a training run", "give one that dlmkit run wrote", str(path))

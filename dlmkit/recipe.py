@@ -47,6 +47,7 @@ class Recipe:
         config: The merged configuration, import paths in place of names.
         places: Where each key was written: ``file:line``, or the command line.
         used: The registered tasks and data modules that it names.
+        saved: Whether it is what a run saved, where what follows from the data was written in by the run.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Recipe:
     config: dict[str, Any] = field(default_factory=dict)
     places: dict[Key, str] = field(default_factory=dict)
     used: list[plugins.Entry] = field(default_factory=list)
+    saved: bool = False
 
     def place(self, key: Key) -> str:
         """Where a key, or else the nearest key above it, was written; ``init_args`` may have been left out."""
@@ -65,6 +67,15 @@ class Recipe:
                 return short[brief]
             key = key[:-1]
         return self.places.get(key, str(self.path))
+
+    def typed(self, key: Key) -> dict[str, Any]:
+        """The options directly below a key (``init_args`` aside) that were typed on the command line."""
+        found = {}
+        for full, place in self.places.items():
+            brief = tuple(w for w in full if w != "init_args")
+            if place == COMMAND_LINE and brief[:-1] == key and brief[-1] != "class_path":
+                found[brief[-1]] = _at(self.config, full)
+        return found
 
     def fault(self, key: Key, what: str, remedy: str = "") -> UserError:
         """An error at the place of a key."""
@@ -124,10 +135,11 @@ def is_overlay(path: Path) -> bool:
     return not {"model", "data", "extends"} & config.keys()
 
 
-def from_config(path: Path, name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of a finished or interrupted run: its saved configuration, with what is typed now."""
-    recipe = Recipe(name, path, _text(path))
-    _merge_file(recipe, path, ())
+def from_config(path: Path, name: str, overrides: Sequence[str] = (), overlays: Sequence[str] = ()) -> Recipe:
+    """The recipe of a finished or interrupted run: its saved configuration, with what is laid over or typed now."""
+    recipe = Recipe(name, path, _text(path), saved=True)
+    for file in (path, *map(locate, overlays)):
+        _merge_file(recipe, file, ())
     for key, value in parse_overrides(overrides):
         _override(recipe, key, value)
     _check_top_level(recipe)
@@ -273,7 +285,7 @@ def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Ke
     """Merge a mapping into the recipe: mappings merge, everything else replaces."""
     base = _at(recipe.config, key)
     path = over.get("class_path")
-    if path is not None and _import_path(key, path) != _import_path(key, base.get("class_path", path)):
+    if path is not None and not _classes(key, path) & _classes(key, base.get("class_path", path)):
         base.pop("init_args", None)  # they belonged to the other class
     for word, value in over.items():
         below = (*key, word)
@@ -288,11 +300,12 @@ def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Ke
             recipe.places.update({k: p for k, p in places.items() if k[: len(below)] == below})
 
 
-def _import_path(key: Key, word: Any) -> str:
-    """The class behind a ``class_path``, whatever it is called by; an unknown name is told of later."""
+def _classes(key: Key, word: Any) -> set[str]:
+    """The import paths that a ``class_path`` may mean; whether it means exactly one is told later."""
     kind = _KINDS.get(key[0]) if len(key) == 1 else None
-    known = kind and str(word).rpartition(":")[2] in plugins.names(kind)
-    return plugins.find(kind, word).path if kind and known else str(word)
+    package, _, name = str(word).rpartition(":")
+    entries = [e for e in plugins.installed() if e.kind == kind and e.name == name and package in ("", e.package)]
+    return {e.path for e in entries} or {str(word)}
 
 
 def _at(config: Any, key: Key) -> Any:

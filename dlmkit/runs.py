@@ -125,11 +125,13 @@ def create(runs: Path, name: str | None, recipe: str) -> Path:
         UserError: If a run of the given name is there already, or nothing can be written.
     """
     stem = name or f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_parent(runs, name)
     attempt = 1
     while True:
         folder = runs / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:
-            runs.mkdir(parents=True, exist_ok=True)
+            if not runs.is_dir():
+                runs.mkdir(parents=True, exist_ok=True)
             folder.mkdir()  # fails where another process was first: that is the lock
             return folder
         except FileExistsError:

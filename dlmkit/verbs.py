@@ -31,10 +31,11 @@ __all__ = ["build_run", "check", "quiet", "run", "sample", "test"]
 def run(options: argparse.Namespace) -> int:
     """``dlmkit run``: train, test, show."""
     if options.resume:
-        if options.recipe:
-            raise UserError(f"--resume goes on with a run; the recipe {options.recipe} is not needed", "leave it out")
+        for given, what in ((options.recipe, f"the recipe {options.recipe}"), (options.name, f"--name {options.name}")):
+            if given:
+                raise UserError(f"--resume goes on with a run; {what} is not needed", "leave it out")
         resumed = runs.Run(options.resume)
-        recipe = recipes.from_config(resumed.config, resumed.folder.name, options.overrides)
+        recipe = recipes.from_config(resumed.config, resumed.folder.name, options.overrides, options.config)
         return _train(recipe, options, resumed)
     if not options.recipe:
         raise UserError("which recipe?", "dlmkit run lstm trains one; dlmkit list shows all")
@@ -52,8 +53,9 @@ def test(options: argparse.Namespace) -> int:
         from dlmkit import screen
         from dlmkit.engine import build, read_checkpoint
 
-        read_checkpoint(path)
+        checkpoint = read_checkpoint(path)
         engine = build(recipe, allowed=_allowed(options))
+        _require_same_network(engine, checkpoint, path)
         metrics = engine.trainer.test(engine.model, engine.datamodule, ckpt_path=path, verbose=False)[0]
         screen.console.print(_table(engine, metrics, _baselines(engine)))
     return 0
@@ -148,6 +150,7 @@ def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | N
     from dlmkit.callbacks.media import ShowMedia
     from dlmkit.callbacks.run_folder import RunFolder, Tracking
     from dlmkit.callbacks.seeding import Seeding
+    from dlmkit.callbacks.typed import TypedOptions
     from dlmkit.engine import build
     from dlmkit.screen import ProgressLine
 
@@ -164,7 +167,8 @@ def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | N
         tracking=Tracking(project, options.wandb_checkpoints),
         resumed=resumed.folder if resumed else None,
     )
-    callbacks = [folder, Seeding(), ShowMedia(options.show_every), ProgressLine(), LastCheckpoint()]
+    typed = TypedOptions(recipe.typed(("model", "optimizer")) if resumed else {})
+    callbacks = [folder, Seeding(), typed, ShowMedia(options.show_every), ProgressLine(), LastCheckpoint()]
     engine = build(recipe, callbacks, _allowed(options))
     folder.config_text, folder.config = engine.config_text(), engine.config_values()
     _add_best_checkpoint(engine)
@@ -197,16 +201,30 @@ def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> Path | No
     from dlmkit.engine import read_checkpoint
 
     checkpoint = read_checkpoint(resumed.last)
-    have, want = checkpoint["state_dict"], engine.model.state_dict()
-    if {k: v.shape for k, v in have.items()} != {k: v.shape for k, v in want.items()}:
-        remedy = "resume with the options that the run was started with"
-        raise UserError("the checkpoint is of another network than the run's configuration", remedy, str(resumed.last))
+    _require_same_network(engine, checkpoint, resumed.last)
+    _require_same_optimiser(engine, resumed)
     steps = engine.trainer.max_steps
     if 0 <= steps <= checkpoint["global_step"]:
         done = checkpoint["global_step"]
         remedy = f"ask for more, such as --trainer.max_steps={2 * done}"
         raise UserError(f"the run has done its {done} steps already", remedy, str(resumed.folder))
     return resumed.last
+
+
+def _require_same_network(engine: Engine, checkpoint: dict[str, Any], path: Path) -> None:
+    have, want = checkpoint["state_dict"], engine.model.state_dict()
+    if {k: v.shape for k, v in have.items()} != {k: v.shape for k, v in want.items()}:
+        what = "the checkpoint is of another network than these options and this data make"
+        raise UserError(what, "use those that the run was started with", str(path))
+
+
+def _require_same_optimiser(engine: Engine, resumed: runs.Run) -> None:
+    saved = recipes.from_config(resumed.config, resumed.folder.name).config["model"].get("init_args", {})
+    before = (saved.get("optimizer") or {}).get("class_path")
+    now = engine.config.model.init_args.get("optimizer")
+    if before and now and now.class_path != before:
+        what = f"the run was trained with {before}, not {now.class_path}"
+        raise engine.recipe.fault(("model", "init_args", "optimizer"), what, "start a new run to change the optimiser")
 
 
 def _test_best(engine: Engine) -> tuple[dict[str, float], Path | None]:

@@ -103,13 +103,14 @@ class DataModule(LightningDataModule, ABC):
 class _Positions(Sampler[tuple[int, int]]):
     """Yields (epoch, index); Lightning sets the epoch, a resumed run the first index."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, moves: bool) -> None:
+        self.count, self.moves = count, moves
         self.epoch = 0
         self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        if self.moves:  # validation and test are the same in every epoch
+            self.epoch = epoch
 
     def __len__(self) -> int:
         return self.count
@@ -143,7 +144,7 @@ class ResumableLoader(DataLoader[Batch]):
     """
 
     def __init__(self, data: DataModule, split: Split, rank: int, world: int) -> None:
-        self.positions = _Positions(data.batches(split))
+        self.positions = _Positions(data.batches(split), moves=split == "train")
         super().__init__(
             _Batches(data, split, rank, world),
             batch_size=None,

@@ -129,6 +129,9 @@ class SequenceTask(Task):
         from tokenizers import Tokenizer
 
         if "tokenizer" in checkpoint:
+            if self._tokenizer is not None and self._tokenizer.to_str() != checkpoint["tokenizer"]:
+                what = "the data has other tokens than those that the network was trained on"
+                raise UserError(what, "use the data, and the Python, that the run was started with", "data.source")
             self._tokenizer = Tokenizer.from_str(checkpoint["tokenizer"])
         if "streams" in checkpoint and self._trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
