@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = parse(words)
-        return int(options.verb(options) or 0)
+        code = int(options.verb(options) or 0)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         for line in error.lines():
             print(f"dlmkit: {line}", file=sys.stderr)
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("dlmkit: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of `dlmkit list | head` has gone
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing complains at the end
         return 0
 
 

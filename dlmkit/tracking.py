@@ -56,6 +56,8 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add one row."""
         row: dict[str, Any] = {"step": step} | {k: _number(v) for k, v in metrics.items()}
+        if self.rows and self.rows[-1] == row:
+            return  # logged already, before a checkpoint
         self.rows.append(row)
         fresh = [k for k in row if k not in self.columns]
         if fresh or len(self.rows) == 1:
@@ -72,6 +74,10 @@ class MetricsFile(Logger):
         if len(kept) < len(self.rows):
             self.rows = kept
             self._write_all()
+
+    def latest(self) -> dict[str, float]:
+        """The last figure of each metric."""
+        return {k: float(v) for row in self.rows for k, v in row.items() if k not in ("step", "epoch")}
 
     def _write_all(self) -> None:
         draft = self.path.with_name(f".{self.path.name}")

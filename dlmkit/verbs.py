@@ -114,7 +114,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> int:
-    with quiet():
+    with quiet(), _ctrl_c():
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
         from dlmkit import screen
@@ -134,11 +134,10 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
                 raise
             raise fault from None
         _tell_faults(engine)
-        trained = {k: float(v) for k, v in engine.trainer.callback_metrics.items()}
         metrics, best = _test_best(engine)
         if engine.trainer.is_global_zero:
             baselines = _baselines(engine)
-            _finish(engine, {**trained, **metrics}, baselines, best)
+            _finish(engine, {**_folder(engine).metrics.latest(), **metrics}, baselines, best)
             screen.console.print()
             _print_outcome(engine, metrics, baselines)
     return 0
@@ -204,7 +203,7 @@ def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> Path | No
     _require_same_network(engine, checkpoint, resumed.last)
     _require_same_optimiser(engine, resumed)
     steps = engine.trainer.max_steps
-    if 0 <= steps <= checkpoint["global_step"]:
+    if 0 <= steps <= checkpoint["global_step"] and resumed.summary.get("status") == "finished":
         done = checkpoint["global_step"]
         remedy = f"ask for more, such as --trainer.max_steps={2 * done}"
         raise UserError(f"the run has done its {done} steps already", remedy, str(resumed.folder))
@@ -268,6 +267,19 @@ def _finish(engine: Engine, metrics: Mapping[str, float], baselines: Baselines, 
     }
     runs.write_json(folder / "summary.json", summary)
     _folder(engine).close(engine.trainer, "success")
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Lightning ends the process on Ctrl-C, deaf to any further one; here it is a KeyboardInterrupt again."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from None
 
 
 # ------------------------------------------------------------------------------------------------------- the screen

@@ -161,11 +161,6 @@ def test_a_run_killed_between_any_two_batches(command, train, at, whole, weights
         ["--trainer.accumulate_grad_batches=3"],
         ["--model.lr_scheduler=dlmkit.WarmupCosine", "--model.lr_scheduler.warmup=4"],
         ["--model.lr_scheduler={class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 3, gamma: 0.5}}"],
-        [
-            "--model.lr_scheduler={class_path: lightning.pytorch.cli.ReduceLROnPlateau, init_args: {monitor: val/loss,"
-            " patience: 0, threshold: 10, factor: 0.5}}",
-            "--trainer.val_check_interval=1.0",
-        ],
         ["--data.num_workers=1"],
         ["--trainer.limit_train_batches=6", "--trainer.val_check_interval=3"],
     ],

@@ -54,8 +54,11 @@ class LastCheckpoint(Checkpoint):
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._asked)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Hand the signals back."""
+        self._hand_back()
+
+    def _hand_back(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
@@ -66,6 +69,8 @@ class LastCheckpoint(Checkpoint):
         """Save at the pace; stop if asked."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches or validation_follows(trainer, batch_idx):
             return
+        if 0 <= trainer.max_steps <= trainer.global_step:
+            return  # training ends here, and is saved then
         several = trainer.world_size > 1
         if several and batch_idx % 10 != 9:
             return  # agreeing costs a message, so processes that run together do it now and then
@@ -74,6 +79,8 @@ class LastCheckpoint(Checkpoint):
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
             due = trainer.strategy.broadcast(due)
         if stop or due:
+            # Lightning logs this batch only after this hook; a run that ends here would lack the row.
+            trainer._logger_connector.update_train_step_metrics()
             self._save(trainer)
         if stop:
             raise Interrupted(self._signal or signal.SIGINT, self.saved_step)
@@ -89,9 +96,11 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where training ended."""
-        if self.saved_step != trainer.global_step:
-            self._save(trainer)
+        """Save where training ended, and hand the signals back."""
+        self._save(trainer)
+        self._hand_back()
+        if self._signal is not None:
+            raise Interrupted(self._signal, self.saved_step)
 
     def _save(self, trainer: Trainer) -> None:
         if self.path is not None:
