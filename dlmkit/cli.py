@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"dlmkit {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", parser_class=_Parser)
     _add_training(verbs)
+    _add_using(verbs)
     _add_catalogue(verbs)
     _add_authoring(verbs)
     return top
@@ -167,6 +168,8 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:  # type: ignore[ty
     run.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
     run.set_defaults(takes_overrides=True)
 
+
+def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     test = _verb(
         verbs,
         "test",

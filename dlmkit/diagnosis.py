@@ -39,17 +39,29 @@ def fill_defaults(config: dict[str, Any], types: Mapping[str, type]) -> dict[str
         args = config[word].get("init_args") or {}
         parser, names = _parser(cls)
         defaults = parser.get_defaults()
-        filled = {
-            name: {"init_args": value}
-            if isinstance(value, dict)
-            and name in names
-            and _is_class(defaults.get(name))
-            and not _CLASS_KEYS & value.keys()
-            else value
-            for name, value in args.items()
-        }
+        filled = {name: _filled(value, defaults.get(name)) if name in names else value for name, value in args.items()}
         out[word] = {**config[word], "init_args": filled}
     return out
+
+
+def _filled(value: Any, default: Any) -> Any:
+    """One option whose default is a class: in LightningCLI's form, another class with that class's own defaults."""
+    if not _is_class(default):
+        return value
+    if isinstance(value, str):
+        value = {"class_path": value}
+    if not isinstance(value, dict):
+        return value
+    if not _CLASS_KEYS & value.keys():
+        return {"init_args": value}
+    path = value.get("class_path", default["class_path"])
+    cls = _allowed_class(path) if path != default["class_path"] else None
+    if not isinstance(cls, type) or not isinstance(value.get("init_args") or {}, dict):
+        return value
+    # Otherwise jsonargparse would keep what the two classes have in common: AdamW's learning rate, say.
+    parser, names = _parser(cls)
+    own = {n: v for n, v in parser.get_defaults().as_dict().items() if n in names and not _is_required(cls, n)}
+    return {**value, "init_args": {**own, **(value.get("init_args") or {})}}
 
 
 def diagnose(

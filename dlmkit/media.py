@@ -70,7 +70,7 @@ class Image(Media):
         pixels = self.pixels
         if pixels.dtype != np.uint8:
             pixels = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
-        image.imsave(path, pixels, cmap="gray", vmin=0, vmax=255)
+        image.imsave(path, np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels)
 
     def tracked(self, path: Path) -> Any:
         """The picture as ``wandb.Image``."""

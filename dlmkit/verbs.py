@@ -121,7 +121,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
         from dlmkit.callbacks.checkpoints import Interrupted
 
         engine = build_run(recipe, options, resumed)
-        checkpoint = _checkpoint_to_resume(engine, resumed)
+        checkpoint, done_before = _checkpoint_to_resume(engine, resumed)
         if engine.trainer.is_global_zero:
             _print_head(engine)
         try:
@@ -133,6 +133,8 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
             if fault is None:
                 raise
             raise fault from None
+        if engine.trainer.global_step == done_before:  # training was at its end: only the test is left
+            engine.trainer.fit_loop.epoch_loop._batches_that_stepped += 1
         _tell_faults(engine)
         metrics, best = _test_best(engine)
         if engine.trainer.is_global_zero:
@@ -189,14 +191,18 @@ def _add_best_checkpoint(engine: Engine) -> None:
     if any(isinstance(c, ModelCheckpoint) for c in trainer.callbacks) or not trainer.limit_val_batches:
         return
     monitor, mode = getattr(engine.model, "monitor", "val/loss"), getattr(engine.model, "monitor_mode", "min")
-    best = ModelCheckpoint(monitor=monitor, mode=mode, filename="best", enable_version_counter=False)
+    # Chosen at the validation, not at the epoch's end, which comes after last.ckpt is written.
+    best = ModelCheckpoint(
+        monitor=monitor, mode=mode, filename="best", enable_version_counter=False, save_on_train_epoch_end=False
+    )
     last = next(i for i, c in enumerate(trainer.callbacks) if type(c).__name__ == "LastCheckpoint")
     trainer.callbacks.insert(last, best)  # before it, so that last.ckpt knows of the new best
 
 
-def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> Path | None:
+def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> tuple[Path | None, int]:
+    """The checkpoint to go on from, and the steps that it has done."""
     if resumed is None:
-        return None
+        return None, -1
     from dlmkit.engine import read_checkpoint
 
     checkpoint = read_checkpoint(resumed.last)
@@ -207,7 +213,7 @@ def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> Path | No
         done = checkpoint["global_step"]
         remedy = f"ask for more, such as --trainer.max_steps={2 * done}"
         raise UserError(f"the run has done its {done} steps already", remedy, str(resumed.folder))
-    return resumed.last
+    return resumed.last, int(checkpoint["global_step"])
 
 
 def _require_same_network(engine: Engine, checkpoint: dict[str, Any], path: Path) -> None:

@@ -152,7 +152,17 @@ def test_what_needs_no_torch_imports_none(tiny, write, site):
         ["sample", "nosuch"],
         ["check", "nosuch"],
     ]
-    heavy = {"torch", "lightning", "lightning_fabric", "datasets", "wandb", "matplotlib", "numpy", "jsonargparse", "rich"}
+    heavy = {
+        "torch",
+        "lightning",
+        "lightning_fabric",
+        "datasets",
+        "wandb",
+        "matplotlib",
+        "numpy",
+        "jsonargparse",
+        "rich",
+    }
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
     code = textwrap.dedent(LIGHT.format(words=words, heavy=heavy))
     done = subprocess.run(

@@ -27,7 +27,7 @@ def values(engine, section="model"):
     return engine.config_values()[section]["init_args"]
 
 
-# ----------------------------------------------------------------------------------------------------- values that arrive
+# ---------- values that arrive
 
 
 def test_what_is_typed_wins_over_the_recipe_which_wins_over_the_default(built, write):
@@ -109,7 +109,7 @@ def test_building_twice_gives_the_same_network(built):
     assert not first["embed.weight"].equal(other["embed.weight"])
 
 
-# ---------------------------------------------------------------------------------------------------- the saved configuration
+# ---------- the saved configuration
 
 
 def test_the_saved_configuration_is_complete_and_plain_lightning_reads_it(built, train, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_saved_configuration_is_a_recipe(train, refused):
     assert "width: 4" in (longer / "config.yaml").read_text()
 
 
-# ------------------------------------------------------------------------------------------------------------------- check
+# ---------- check
 
 
 def test_check_leaves_nothing_behind(command, workplace):
@@ -204,7 +204,7 @@ def test_show_at_a_chosen_pace(train, every, steps):
     assert shown == [*steps, "test"]
 
 
-# ---------------------------------------------------------------------------------------------------------- when it is saved
+# ---------- when it is saved
 
 SETTINGS = [
     {},
@@ -236,7 +236,9 @@ def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings
 
     class Watch(Callback):
         def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
-            done = batch_idx + 1 == trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+            done = (
+                batch_idx + 1 == trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+            )
             events.append(("batch", validation_follows(trainer, batch_idx), done))
 
         def on_validation_start(self, trainer, task):
@@ -283,7 +285,7 @@ def test_checkpoints_keep_their_pace(built, tmp_path, monkeypatch):
     assert steps[-1] == 10
 
 
-# --------------------------------------------------------------------------------------------------------------- the data
+# ---------- the data
 
 
 def test_validation_and_test_are_the_same_batches_every_time(built, monkeypatch):
@@ -300,7 +302,9 @@ def test_validation_and_test_are_the_same_batches_every_time(built, monkeypatch)
     engine = built("tiny", "--trainer.max_steps=25", "--trainer.val_check_interval=1.0")
     engine.trainer.fit(engine.model, engine.datamodule)
     engine.trainer.test(engine.model, engine.datamodule, verbose=False)
-    assert [position for position in seen if position[0] == "train"][:25] == [("train", n // 10, n % 10) for n in range(25)]
+    assert [position for position in seen if position[0] == "train"][:25] == [
+        ("train", n // 10, n % 10) for n in range(25)
+    ]
     assert {epoch for split, epoch, _ in seen if split != "train"} == {0}
 
 
@@ -328,7 +332,7 @@ def test_every_training_batch_draws_its_own_numbers(built):
 
     def draw(epoch, batch, rank=0):
         Seeding().on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, None, batch)
-        return (torch.rand(1).item(), np.random.rand(), random.random())  # noqa: NPY002
+        return (torch.rand(1).item(), np.random.rand(), random.random())
 
     first = draw(0, 0)
     torch.rand(5)

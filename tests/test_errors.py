@@ -1,4 +1,4 @@
-"""Every mistake a user can make in a recipe or an option: one line for each, its place, its remedy; and no run folder."""
+"""Every mistake a user can make in a recipe or an option: one line each, its place, its remedy; no run folder."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ def test_no_recipe(refused):
         ),
         (recipe("max_steps", "max_stps"), 8, "trainer.max_stps is no option of Trainer; did you mean max_steps"),
         (
-            recipe("width: 4", "optimizer:\n      class_path: torch.optim.SGD\n      init_args:\n        momentun: 0.9"),
+            recipe(
+                "width: 4", "optimizer:\n      class_path: torch.optim.SGD\n      init_args:\n        momentun: 0.9"
+            ),
             7,
             "model.init_args.optimizer.init_args.momentun is no option of SGD; did you mean momentum?",
         ),
@@ -272,7 +274,7 @@ def test_a_word_where_a_truth_is_wanted(train, write):
     assert (saved["bias"], saved["note"], saved["depths"], saved["dropout"]) == (False, "on", [10], 0.001)
 
 
-# ---------------------------------------------------------------------------------- missing, and contradicting the data
+# ---------- missing, and contradicting the data
 
 
 def test_a_required_option_that_nobody_gives(told):
@@ -301,7 +303,7 @@ def test_a_model_where_data_is_wanted(told):
     assert line.startswith("my.yaml:2: torch.nn.Linear is no LightningModule")
 
 
-# --------------------------------------------------------------------------------------- found when something is built
+# ---------- found when something is built
 
 
 def test_values_that_a_constructor_refuses(told):
@@ -424,7 +426,7 @@ def test_all_keys_given_twice_are_told_at_once(told):
     assert [line.partition(": ")[0] for line in lines] == ["my.yaml:5", "my.yaml:6"]
 
 
-# ---------------------------------------------------------------------------------- classes that a recipe may not name
+# ---------- classes that a recipe may not name
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def advice(check: kit.Check, subject: Subject) -> str:
     return str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------- the whole kit
+# ---------- the whole kit
 
 
 def test_sound_plugin_passes_everything(plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +231,7 @@ def test_a_check_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -
     assert torch.get_num_threads() == threads
 
 
-# ---------------------------------------------------------------------------------------------------------- the package
+# ---------- the package
 
 
 def test_heavy_import(plugin: Plugin) -> None:
@@ -341,7 +341,7 @@ def test_switches() -> None:
     assert "it is ['overfits_one_batch']; write {" in str(next(package_checks.switch_faults(Wrong, known)))
 
 
-# ------------------------------------------------------------------------------------------------------------ training
+# ---------- training
 
 
 def test_parameter_without_gradient(plugin: Plugin) -> None:
@@ -393,7 +393,7 @@ def test_checkpoint_with_code_in_it(plugin: Plugin) -> None:
     assert "keep only tensors, numbers, words, lists and mappings in it" in found
 
 
-# --------------------------------------------------------------------------------------------------------------- media
+# ---------- media
 
 
 def test_show_that_shows_nothing(plugin: Plugin) -> None:
@@ -447,7 +447,7 @@ def test_media_whose_name_is_a_path(tmp_path: Path) -> None:
     assert training_checks.media_fault("a/b", Text("a"), tmp_path)[0] == "cannot name a file"
 
 
-# ---------------------------------------------------------------------------------------------------------------- runs
+# ---------- runs
 
 
 def test_plugin_without_recipe(plugin: Plugin) -> None:
@@ -565,7 +565,7 @@ def test_task_that_does_not_sample(plugin: Plugin) -> None:
         run_checks.samples_from_checkpoint(plugin(("def sample", "def answer")))
 
 
-# ----------------------------------------------------------------------------------------------------------- processes
+# ---------- processes
 
 
 def test_data_that_both_processes_see_whole(plugin: Plugin) -> None:
@@ -615,7 +615,7 @@ def test_real_processes_one_of_which_fails(plugin: Plugin) -> None:
     assert "two processes end with: ZeroDivisionError: division by zero; dlmkit run with" in found
 
 
-# ----------------------------------------------------------------------------------------------------- what may be else
+# ---------- what may be else
 
 PLAIN_TASK = '''
 """A net without dlmkit."""

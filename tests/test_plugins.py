@@ -20,7 +20,13 @@ SUBCLASS = """
 
 def test_a_package_registers_tasks_data_and_recipes(tiny):
     mine = {(e.kind, e.name): e for e in plugins.installed() if e.package == "dlmkit-tiny"}
-    assert set(mine) == {("tasks", "tiny"), ("tasks", "needy"), ("data", "beats"), ("data", "bare"), ("recipes", "tiny")}
+    assert set(mine) == {
+        ("tasks", "tiny"),
+        ("tasks", "needy"),
+        ("data", "beats"),
+        ("data", "bare"),
+        ("recipes", "tiny"),
+    }
     task = mine["tasks", "tiny"]
     assert (task.value, task.path) == ("dlmkit_tiny.task:Tiny", "dlmkit_tiny.task.Tiny")
     assert (task.version, task.fault, task.summary) == ("1.0", "", "The package dlmkit-tiny")
@@ -85,12 +91,14 @@ def test_list_for_programs(command):
     }
 
 
-# --------------------------------------------------------------------------------------------------------------- broken
+# ---------- broken
 
 
 def faults(command, *words):
     outcome = command("list", "--json", *words)
-    return outcome.code, {(row["package"], row["name"]): row["fault"] for row in json.loads(outcome.out) if row["fault"]}
+    return outcome.code, {
+        (row["package"], row["name"]): row["fault"] for row in json.loads(outcome.out) if row["fault"]
+    }
 
 
 def test_what_the_metadata_show_is_listed_as_broken(command, install, train):
@@ -148,7 +156,7 @@ def test_a_registered_name_that_is_no_task(refused, install):
     assert "odd.net is no LightningModule" in line
 
 
-# ---------------------------------------------------------------------------------------------------------------- clash
+# ---------- clash
 
 
 def test_two_packages_that_claim_one_name(command, refused, install, write, train):
@@ -196,7 +204,7 @@ def test_an_unknown_name_has_a_remedy(tiny):
         plugins.find("recipes", "a b")
 
 
-# ----------------------------------------------------------------------------------------------------------------- copy
+# ---------- copy
 
 
 def test_a_copied_recipe_trains(command, refused, train, workplace):

@@ -166,7 +166,7 @@ def test_the_name_of_a_run_is_that_of_its_recipe(base):
     assert read("tiny").text.startswith("# dlmkit run tiny\n")
 
 
-# -------------------------------------------------------------------------------------------------------------- extends
+# ---------- extends
 
 
 def test_mappings_merge_and_lists_replace(base, write):
@@ -274,7 +274,7 @@ def test_a_fault_in_the_base_points_into_the_base(base, write):
     assert lines[0] == "base.yaml:11: dtaa is no key of a recipe; did you mean data?"
 
 
-# ------------------------------------------------------------------------------------------------------------ overrides
+# ---------- overrides
 
 
 def test_words_become_keys_and_values():
@@ -345,7 +345,9 @@ def test_another_model_typed(base):
     assert read(str(base), ["--data=bare"]).config["data"]["class_path"] == "dlmkit_tiny.data.Bare"
 
 
-@pytest.mark.parametrize(("option", "name"), [("--model", "tinny"), ("--model.class_path", "tinny"), ("--data", "bets")])
+@pytest.mark.parametrize(
+    ("option", "name"), [("--model", "tinny"), ("--model.class_path", "tinny"), ("--data", "bets")]
+)
 def test_an_unknown_class_typed_is_told_of_the_command_line(base, option, name):
     (line,) = fault(str(base), overrides=[f"{option}={name}"])
     assert line.startswith("command line: no ")
@@ -373,7 +375,7 @@ def test_reading_changes_nothing_that_was_read_before(base):
     assert model_args(read(str(base)))["width"] == 4
 
 
-# --------------------------------------------------------------------------------------------------------------- errors
+# ---------- errors
 
 
 def test_did_you_mean():

@@ -15,7 +15,7 @@ import pytest
 from dlmkit import runs
 from dlmkit.errors import UserError
 
-# ------------------------------------------------------------------------------------------------------------- contents
+# ---------- contents
 
 
 def test_what_a_run_leaves(train, rows, weights):
@@ -96,7 +96,7 @@ def test_a_run_without_validation(train):
     assert runs.Run(folder).best() == runs.Run(folder).last
 
 
-# --------------------------------------------------------------------------------------------------------------- naming
+# ---------- naming
 
 
 def test_two_runs_within_one_second(tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_files_are_written_in_one_stroke(tmp_path, monkeypatch):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-# ---------------------------------------------------------------------------------------------------------- reading back
+# ---------- reading back
 
 
 def test_a_run_that_is_not_there(refused, train, workplace):
@@ -204,30 +204,33 @@ def damage(path, kind):
         path.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"hello world"}[kind])
 
 
-@pytest.mark.parametrize(
-    ("kind", "what"),
-    [
-        ("missing", "there is no such checkpoint"),
-        ("truncated", "cannot be read as a checkpoint"),
-        ("empty", "cannot be read as a checkpoint"),
-        ("text", "cannot be read as a checkpoint"),
-        ("foreign", "is no checkpoint of a training run"),
-        ("of another network", "another network"),
-        ("code", "cannot be read as a checkpoint"),
-        ("code in a checkpoint", "cannot be read as a checkpoint"),
-    ],
-)
-def test_a_checkpoint_that_is_none(refused, train, workplace, kind, what):
+DAMAGES = {
+    "missing": "there is no such checkpoint",
+    "truncated": "cannot be read as a checkpoint",
+    "empty": "cannot be read as a checkpoint",
+    "text": "cannot be read as a checkpoint",
+    "foreign": "is no checkpoint of a training run",
+    "of another network": "another network",
+    "code": "cannot be read as a checkpoint",
+    "code in a checkpoint": "cannot be read as a checkpoint",
+}
+
+
+def test_a_checkpoint_that_is_none(refused, train, workplace):
     folder = train("tiny", name="first")
-    damage(folder / "checkpoints" / "last.ckpt", kind)
-    for words in (
-        ["run", "--resume", folder, "--trainer.max_steps=9"],
-        ["sample", folder, "--checkpoint", folder / "checkpoints" / "last.ckpt"],
-    ):
-        (line,) = refused(*words)
-        assert line.startswith("runs/first/checkpoints/last.ckpt: ")
-        assert what in line
-        assert "weights_only" not in line, "whoever reads this must not be told how to run the code"
+    path = folder / "checkpoints" / "last.ckpt"
+    whole = path.read_bytes()
+    for kind, what in DAMAGES.items():
+        path.write_bytes(whole)
+        damage(path, kind)
+        for words in (
+            ["run", "--resume", folder, "--trainer.max_steps=9"],
+            ["sample", folder, "--checkpoint", path],
+        ):
+            (line,) = refused(*words)
+            assert line.startswith("runs/first/checkpoints/last.ckpt: "), kind
+            assert what in line, kind
+            assert "weights_only" not in line, "whoever reads this must not be told how to run the code"
     assert not (workplace / "harm").exists()
 
 
@@ -265,20 +268,28 @@ def test_resuming_a_run_that_is_done(refused, train):
     assert line == "runs/first: the run has done its 8 steps already; ask for more, such as --trainer.max_steps=16"
 
 
-def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(train, weights, rows):
-    long = train("tiny", "--model.dropout=0.2", "--trainer.max_steps=20", name="long")
-    short = train("tiny", "--model.dropout=0.2", "--trainer.max_steps=8", name="short")
-    train("--resume", short, "--trainer.max_steps=20")
-    assert weights(short).keys() == weights(long).keys()
-    for name, tensor in weights(long).items():
-        assert tensor.equal(weights(short)[name]), name
-    assert (short / "metrics.csv").read_text() == (long / "metrics.csv").read_text()
-    assert "max_steps: 20" in (short / "config.yaml").read_text()
-    assert (short / "recipe.yaml").read_text() == (long / "recipe.yaml").read_text()
-    for name in ("steps", "metrics"):
-        assert json.loads((short / "summary.json").read_text())[name] == (
-            json.loads((long / "summary.json").read_text())[name]
-        )
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["--trainer.max_steps=8"], ["--trainer.max_steps=14"]),
+        (["--trainer.max_steps=7"], ["--trainer.max_steps=14"]),
+        (["--trainer.max_steps=10"], ["--trainer.max_steps=14"]),
+        (["--trainer.max_steps=-1", "--trainer.max_epochs=1"], ["--trainer.max_steps=-1", "--trainer.max_epochs=2"]),
+    ],
+    ids=["after a validation", "in the middle", "at the end of an epoch", "by epochs"],
+)
+def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(train, weights, short, long):
+    whole = train("tiny", "--model.dropout=0.2", *long, name="whole")
+    grown = train("tiny", "--model.dropout=0.2", *short, name="grown")
+    train("--resume", grown, *long)
+    assert weights(grown).keys() == weights(whole).keys()
+    for name, tensor in weights(whole).items():
+        assert tensor.equal(weights(grown)[name]), name
+    assert (grown / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    assert (grown / "config.yaml").read_text() == (whole / "config.yaml").read_text()
+    ends = [json.loads((folder / "summary.json").read_text()) for folder in (grown, whole)]
+    assert ends[0]["steps"] == ends[1]["steps"]
+    assert ends[0]["metrics"] == ends[1]["metrics"]
 
 
 def test_provenance_keeps_every_resuming(train):
@@ -329,10 +340,14 @@ def test_what_is_typed_wins_over_the_checkpoint(train):
     import torch
 
     def group(folder):
-        return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"][0]
+        return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0][
+            "param_groups"
+        ][0]
 
     folder = train("tiny", name="plain")
-    train("--resume", folder, "--trainer.max_steps=9", "--model.optimizer.lr=0.5", "--model.optimizer.weight_decay=0.25")
+    train(
+        "--resume", folder, "--trainer.max_steps=9", "--model.optimizer.lr=0.5", "--model.optimizer.weight_decay=0.25"
+    )
     assert (group(folder)["lr"], group(folder)["weight_decay"]) == (0.5, 0.25)
     schedule = ["--model.lr_scheduler=dlmkit.WarmupCosine", "--model.lr_scheduler.warmup=4"]
     folder = train("tiny", *schedule, name="scheduled")

@@ -34,7 +34,7 @@ def streams(rows=3, size=13, seed=0):
     return torch.randint(6, (rows, size), generator=torch.Generator().manual_seed(seed))
 
 
-# ------------------------------------------------------------------------------------------------------- several processes
+# ---------- several processes
 
 
 @pytest.mark.parametrize("counts", [[4, 4], [1, 5], [7, 2, 3]])
@@ -112,7 +112,7 @@ def test_a_task_must_have_a_loss():
         Task()
 
 
-# ------------------------------------------------------------------------------------------------------------- schedule
+# ---------- schedule
 
 
 def rates(total, warmup, floor, steps, base=0.5):
@@ -126,7 +126,9 @@ def rates(total, warmup, floor, steps, base=0.5):
     return seen
 
 
-@pytest.mark.parametrize(("total", "warmup", "floor"), [(20, 5, 0.0), (20, 5, 0.1), (10, 0, 0.0), (3, 8, 0.5), (9, 9, 0)])
+@pytest.mark.parametrize(
+    ("total", "warmup", "floor"), [(20, 5, 0.0), (20, 5, 0.1), (10, 0, 0.0), (3, 8, 0.5), (9, 9, 0)]
+)
 def test_warmup_and_cosine(total, warmup, floor):
     for step, rate in enumerate(rates(total, warmup, floor, 24)):
         if step < warmup:
@@ -188,7 +190,7 @@ def test_a_schedule_that_waits_for_a_plateau(train):
     assert state["lr_schedulers"][0]["last_epoch"] == 2
 
 
-# ------------------------------------------------------------------------------------------------------- carried state
+# ---------- carried state
 
 
 def test_two_batches_in_sequence_are_one_long_pass(task):
@@ -269,7 +271,7 @@ def test_each_process_takes_up_its_own_streams(task):
         assert task._states[True][0].equal(whole[:, 2 * rank : 2 * rank + 2])
 
 
-# ---------------------------------------------------------------------------------------------------------------- sampling
+# ---------- sampling
 
 
 @pytest.fixture

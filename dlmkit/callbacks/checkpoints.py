@@ -44,6 +44,7 @@ class LastCheckpoint(Checkpoint):
         self.saved_step: int | None = None
         self._saved_at = time.monotonic()
         self._signal: int | None = None
+        self._torn = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,7 +68,9 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save at the pace; stop if asked."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or validation_follows(trainer, batch_idx):
+        done = batch_idx + 1
+        self._torn = done % trainer.accumulate_grad_batches != 0 and done < trainer.num_training_batches
+        if self._torn or validation_follows(trainer, batch_idx):
             return
         if 0 <= trainer.max_steps <= trainer.global_step:
             return  # training ends here, and is saved then
@@ -91,13 +94,17 @@ class LastCheckpoint(Checkpoint):
             raise Interrupted(self._signal, self.saved_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save with the validation's outcome."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        """Save with the validation's outcome, unless gradients are being accumulated, which no checkpoint holds."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self._torn:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where training ended, and hand the signals back."""
-        self._save(trainer)
+        if self.saved_step != trainer.global_step:
+            loop = trainer.fit_loop.epoch_loop
+            loop._batches_that_stepped -= 1  # Lightning adds it again when the run is resumed
+            self._save(trainer)
+            loop._batches_that_stepped += 1
         self._hand_back()
         if self._signal is not None:
             raise Interrupted(self._signal, self.saved_step)

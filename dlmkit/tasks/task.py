@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from dlmkit.data.module import Batch
 from dlmkit.media import Media
 from dlmkit.schedules import WarmupCosine
+from dlmkit.tasks.plateau import StepOnPlateau
 
 __all__ = ["Metrics", "Task"]
 
@@ -104,8 +105,14 @@ class Task(LightningModule, ABC):
             steps = self.trainer.estimated_stepping_batches
             scheduler.total_steps = int(steps) if steps != float("inf") else None
         if isinstance(scheduler, ReduceLROnPlateau):
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": scheduler.monitor}}
+            # Stepped by StepOnPlateau; Lightning only saves and restores it.
+            waiting: Any = {"scheduler": scheduler, "monitor": scheduler.monitor, "frequency": 10**9}
+            return {"optimizer": optimizer, "lr_scheduler": waiting}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What the task itself needs beside training."""
+        return [StepOnPlateau()] if self.lr_scheduler is not None else []
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Metrics, int]:
         out = self.loss(batch)
