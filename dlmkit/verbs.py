@@ -134,7 +134,11 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
                 raise
             raise fault from None
         if engine.trainer.global_step == done_before:  # training was at its end: only the test is left
-            engine.trainer.fit_loop.epoch_loop._batches_that_stepped += 1
+            loop = engine.trainer.fit_loop.epoch_loop
+            loop._batches_that_stepped = max(loop._batches_that_stepped, done_before)
+            epochs = engine.trainer.fit_loop.epoch_progress
+            if epochs.current.processed < epochs.current.started:
+                epochs.increment_processed()
         _tell_faults(engine)
         metrics, best = _test_best(engine)
         if engine.trainer.is_global_zero:

@@ -18,6 +18,9 @@ import pytest
 
 HELPERS = Path(__file__).parent / "helpers"
 
+# Before torch is imported: in nets of a few numbers, threads do nothing but wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 class Outcome(NamedTuple):
     """What a command did."""

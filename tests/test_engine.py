@@ -228,7 +228,9 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: " ".join(f"{k}={v}" for k, v in s.items()) or "defaults")
 def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings, tmp_path):
     """``validation_follows`` says what Lightning does; and the batches of an optimiser step are never torn apart."""
-    from lightning.pytorch import Callback
+    from dlmkit_tiny.data import Beats
+    from dlmkit_tiny.task import Tiny
+    from lightning.pytorch import Callback, Trainer
 
     from dlmkit.callbacks.checkpoints import LastCheckpoint, validation_follows
 
@@ -247,10 +249,10 @@ def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings
 
     last = LastCheckpoint(pace=-1.0)
     last.path = tmp_path / "last.ckpt"
-    options = {"max_epochs": 4, "max_steps": -1, "val_check_interval": 1.0} | settings
-    engine = built("tiny", callbacks=[Watch(), last], trainer_options=options | {"num_sanity_val_steps": 0})
-    engine.trainer.save_checkpoint = lambda path: events.append(("save",))
-    engine.trainer.fit(engine.model, engine.datamodule)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    trainer = Trainer(**{"max_epochs": 3, "callbacks": [Watch(), last], **quiet, **settings})
+    trainer.save_checkpoint = lambda path: events.append(("save",))
+    trainer.fit(Tiny(vocab_size=6), Beats())
 
     foreseen = [event[1] for event in events if event[0] == "batch"]
     happened = []

@@ -175,33 +175,38 @@ def test_a_run_killed_between_any_two_batches(command, train, at, whole, weights
     same_end(train("--resume", "runs/killed"), whole, weights)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=7"],
-        ["--trainer.accumulate_grad_batches=3"],
+WAYS = {
+    "validation over epochs": (["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=7"], 8),
+    "accumulated gradients": (["--trainer.accumulate_grad_batches=3"], 5),
+    "a schedule of the run's length": (
         ["--model.lr_scheduler=dlmkit.WarmupCosine", "--model.lr_scheduler.warmup=4"],
+        8,
+    ),
+    "a schedule of steps": (
         ["--model.lr_scheduler={class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 3, gamma: 0.5}}"],
+        8,
+    ),
+    "a schedule that waits for a plateau": (
         [
             "--model.lr_scheduler={class_path: lightning.pytorch.cli.ReduceLROnPlateau, init_args: {monitor: val/loss,"
             " patience: 0, threshold: 10, factor: 0.5}}",
             "--trainer.val_check_interval=1.0",
         ],
-        ["--data.num_workers=1"],
-    ],
-)
-def test_every_way_to_train_can_be_stopped(command, train, at, weights, options):
-    """Stopped in the middle of an epoch, killed at the start of the next."""
-    options = [*OPTIONS, *options]
+        10,
+    ),
+    "loaded ahead by another process": (["--data.num_workers=1"], 8),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_train_can_be_killed(command, train, at, weights, way):
+    options, step = [*OPTIONS, *WAYS[way][0]], WAYS[way][1]
     whole = train("tiny", *options, name="whole")
-    disarm = at(2 if "accumulate" in options[-1] else 3, press())
-    assert command("run", "tiny", *options, "--name", "stopped").code == 130
-    disarm()
-    disarm = at(5 if "accumulate" in options[-1] else 10, die)
+    disarm = at(step, die)
     with pytest.raises(Killed):
-        print(command("run", "--resume", "runs/stopped"))
+        print(command("run", "tiny", *options, "--name", "killed"))
     disarm()
-    same_end(train("--resume", "runs/stopped"), whole, weights)
+    same_end(train("--resume", "runs/killed"), whole, weights)
 
 
 def test_stopped_in_the_test_the_run_is_finished_by_resuming(command, train, at, whole, weights, monkeypatch):
@@ -224,17 +229,17 @@ def test_the_text_of_a_run_is_resumed_with_its_tokenizer(command, train, at, pro
     assert (whole / "tokenizer.json").read_bytes() == (whole.parent / "stopped" / "tokenizer.json").read_bytes()
 
 
-# ---------------------------------------------------------------------------------------------------- real processes
+# ---------- a real process
 
 FORBIDDEN = ("Warning", "warning", "Tip", "GPU available", "TPU", "Trainer.fit", "litlogger", "Seed set", "deprecat")
 
+TWICE = """
+import sys
+from dlmkit.cli import main
 
-def launch(site, *words):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path]), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "dlmkit.cli", *words]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
-    )
+print("ended with", main(["run", "tiny", *{options!r}, "--name", "stopped"]), flush=True)
+sys.exit(main(["run", "--resume", "runs/stopped"]))
+"""
 
 
 def wait_for(process, folder, step):
@@ -247,20 +252,20 @@ def wait_for(process, folder, step):
         time.sleep(0.02)
 
 
-def test_a_process_that_is_interrupted_and_resumed(train, tiny, site, weights, monkeypatch):
+def test_a_process_that_is_interrupted_and_resumed(train, tiny, site, weights):
     """A real signal to a real process; and all that is shown on the screen is ours."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    options = ["--model.dropout=0.2", "--trainer.max_steps=150", "--trainer.val_check_interval=10", "--show-every=100"]
-    stopped = launch(site, "run", "tiny", *options, "--name", "stopped")
+    options = ["--model.dropout=0.2", "--trainer.max_steps=100", "--trainer.val_check_interval=10", "--show-every=100"]
+    command = [sys.executable, "-c", TWICE.format(options=options)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path]), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    )
     whole = train("tiny", *options, name="whole")
-    wait_for(stopped, tiny / "runs" / "stopped", 15)
-    stopped.send_signal(signal.SIGINT)
-    screen = stopped.communicate(timeout=120)[0]
-    assert stopped.returncode == 130, screen
-    assert re.search(r"\nnext +dlmkit run --resume runs/stopped", screen)
-    resumed = launch(site, "run", "--resume", "runs/stopped")
-    screen += resumed.communicate(timeout=120)[0]
-    assert resumed.returncode == 0, screen
-    same_end(tiny / "runs" / "stopped", whole, weights)
+    wait_for(process, tiny / "runs" / "stopped", 15)
+    process.send_signal(signal.SIGINT)
+    screen = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, screen
+    assert re.search(r"\nnext +dlmkit run --resume runs/stopped +go on from there\nended with 130\n", screen)
     assert not [word for word in FORBIDDEN if word in screen], screen
     assert re.match(r"next +dlmkit ", screen.rstrip().splitlines()[-1])
+    same_end(tiny / "runs" / "stopped", whole, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 
 import pytest
 import yaml
@@ -25,6 +26,8 @@ def records(path):
             continue
         _, size, kind = struct.unpack_from("<IHB", data, position)
         position += 7
+        if position + size > len(data):  # the rest is not yet written
+            return
         parts.append(data[position : position + size])
         position += size
         if kind in (1, 4):  # whole, or the last part of one
@@ -55,7 +58,7 @@ class Tracked:
     def __init__(self, folder):
         self.ids, self.config, self.history, self.files = [], {}, [], []
         for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-            for record in records(path):
+            for record in self.whole(path):
                 kind = record.WhichOneof("record_type")
                 if kind == "run":
                     self.ids.append(record.run.run_id)
@@ -67,6 +70,16 @@ class Tracked:
                     self.history.append(nested(record.history.item))
                 elif kind == "files":
                     self.files += [file.path for file in record.files.files]
+
+    def whole(self, path):
+        """All records; the service writes the last of them a moment after the run has ended."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = list(records(path))
+            if any(record.WhichOneof("record_type") == "exit" for record in found):
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"{path} was never finished")
 
     def values(self, name):
         return {row["trainer/global_step"]: row[name] for row in self.history if name in row}

@@ -72,8 +72,10 @@ class LastCheckpoint(Checkpoint):
         self._torn = done % trainer.accumulate_grad_batches != 0 and done < trainer.num_training_batches
         if self._torn or validation_follows(trainer, batch_idx):
             return
-        if 0 <= trainer.max_steps <= trainer.global_step:
-            return  # training ends here, and is saved then
+        if _training_ends(trainer, batch_idx):
+            # Saved here, inside the epoch, so that a longer run goes on from it; a signal is obeyed in on_train_end.
+            self._save(trainer)
+            return
         several = trainer.world_size > 1
         if several and batch_idx % 10 != 9:
             return  # agreeing costs a message, so processes that run together do it now and then
@@ -101,10 +103,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where training ended, and hand the signals back."""
         if self.saved_step != trainer.global_step:
-            loop = trainer.fit_loop.epoch_loop
-            loop._batches_that_stepped -= 1  # Lightning adds it again when the run is resumed
             self._save(trainer)
-            loop._batches_that_stepped += 1
         self._hand_back()
         if self._signal is not None:
             raise Interrupted(self._signal, self.saved_step)
@@ -118,6 +117,14 @@ class LastCheckpoint(Checkpoint):
         if self._signal is not None:
             raise KeyboardInterrupt  # asked twice: at once
         self._signal = signum
+
+
+def _training_ends(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether this is the last batch that the run was asked for."""
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return True
+    last_epoch = trainer.max_epochs is not None and 0 < trainer.max_epochs <= trainer.current_epoch + 1
+    return last_epoch and batch_idx + 1 >= trainer.num_training_batches
 
 
 def validation_follows(trainer: Trainer, batch_idx: int) -> bool:
