@@ -136,7 +136,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
         if engine.trainer.global_step == done_before:  # training was at its end: only the test is left
             loop = engine.trainer.fit_loop.epoch_loop
             loop._batches_that_stepped = max(loop._batches_that_stepped, done_before)
-            epochs = engine.trainer.fit_loop.epoch_progress
+            epochs: Any = engine.trainer.fit_loop.epoch_progress
             if epochs.current.processed < epochs.current.started:
                 epochs.increment_processed()
         _tell_faults(engine)
