@@ -19,7 +19,7 @@ from dlmkit.errors import UserError, did_you_mean
 from dlmkit.notation import plain_type
 from dlmkit.recipe import Key, Recipe, beside_class_path
 
-__all__ = ["diagnose", "fill_defaults", "option_type"]
+__all__ = ["diagnose", "fill_defaults", "in_words", "option_type"]
 
 _CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 
@@ -234,10 +234,11 @@ def _explain(recipe: Recipe, cls: type, name: str, value: Any, key: Key, reason:
         what, remedy = f"{value} is in none of the packages that a recipe may name", f"--allow {value.split('.')[0]}"
         return recipe.fault(key, what, f"if you trust it, add {remedy}")
     shown = "null" if value is None else repr(value)
-    kind = _in_words(plain_type(option_type(cls, name)))
+    kind = in_words(plain_type(option_type(cls, name)))
     return recipe.fault(key, f"{_shown(recipe, key)} is {shown}", f"{_owner(recipe, cls)} takes {kind} there")
 
 
-def _in_words(kind: str) -> str:
+def in_words(kind: str) -> str:
+    """A type such as ``int | None`` as a person says it."""
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "tuple": "a list"}
     return " or ".join(words.get(part, part) for part in kind.split(" | "))

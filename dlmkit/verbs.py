@@ -436,22 +436,34 @@ def _sample_options(cls: type, options: argparse.Namespace) -> dict[str, Any]:
     """The options of a task's own ``sample``, checked by jsonargparse."""
     from jsonargparse import ArgumentParser
 
+    from dlmkit.errors import did_you_mean
+
+    if options.n < 1:
+        raise UserError(f"-n is {options.n}", "give at least 1")
     parser = ArgumentParser(exit_on_error=False)
     names = parser.add_method_arguments(cls, "sample", fail_untyped=False)
-    given = dict(recipes.parse_overrides(options.overrides))
-    if options.prompt is not None:
-        given["prompt",] = options.prompt
-    given["n",] = options.n
-    values = {".".join(key): value for key, value in given.items()}
-    for name in values:
+    given = {".".join(key): value for key, value in recipes.parse_overrides(options.overrides)}
+    for name, value in given.items():
         if name not in names:
-            from dlmkit.errors import did_you_mean
-
             what = f"--{name} is no option of {cls.__name__}'s sample"
             raise UserError(what, did_you_mean(name, names, f"it takes {', '.join('--' + n for n in names)}"))
-    try:
-        checked = parser.parse_object(values)
-    except Exception as error:
-        raise UserError(" ".join(str(error).split()), "dlmkit sample --help shows an example", "sample") from None
-    result: dict[str, Any] = parser.instantiate_classes(checked).as_dict()
+        _require_type(cls, names, name, value)
+    given |= {"n": options.n} | ({} if options.prompt is None else {"prompt": options.prompt})
+    result: dict[str, Any] = parser.instantiate_classes(parser.parse_object(given)).as_dict()
     return result
+
+
+def _require_type(cls: type, names: list[str], name: str, value: Any) -> None:
+    from jsonargparse import ArgumentParser
+
+    from dlmkit.diagnosis import in_words
+    from dlmkit.notation import plain_type
+    from dlmkit.options import method_options
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_method_arguments(cls, "sample", fail_untyped=False, skip=set(names) - {name})
+    try:
+        parser.parse_object({name: value})
+    except Exception:
+        written = next(o.written for o in method_options(cls, "sample") if o.name == name)
+        raise UserError(f"--{name} is {value!r}", f"sample takes {in_words(plain_type(written))} there") from None

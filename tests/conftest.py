@@ -209,7 +209,11 @@ def train(command, workplace):
         outcome = command("run", *words)
         assert outcome.code == 0, outcome
         assert outcome.err == "", outcome.err
-        (folder,) = set(runs.iterdir()) - before if "--resume" not in words else {workplace / words[1]}
+        if "--resume" in words:
+            return Path(words[1])
+        if name:
+            return Path("runs", name)
+        (folder,) = set(runs.iterdir()) - before
         return folder.relative_to(workplace)
 
     return give

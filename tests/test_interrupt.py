@@ -260,10 +260,14 @@ def test_a_process_that_is_interrupted_and_resumed(train, tiny, site, weights):
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )
-    whole = train("tiny", *options, name="whole")
-    wait_for(process, tiny / "runs" / "stopped", 15)
-    process.send_signal(signal.SIGINT)
-    screen = process.communicate(timeout=120)[0]
+    try:
+        whole = train("tiny", *options, name="whole")
+        wait_for(process, tiny / "runs" / "stopped", 15)
+        process.send_signal(signal.SIGINT)
+        screen = process.communicate(timeout=120)[0]
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 0, screen
     assert re.search(r"\nnext +dlmkit run --resume runs/stopped +go on from there\nended with 130\n", screen)
     assert not [word for word in FORBIDDEN if word in screen], screen

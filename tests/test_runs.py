@@ -283,6 +283,27 @@ def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(train, weights):
         assert ends[0]["metrics"] == ends[1]["metrics"], end
 
 
+@pytest.mark.parametrize("place", ["moved", "named in full"])
+def test_a_run_goes_on_from_its_folder_alone(train, weights, workplace, place):
+    """Its best checkpoint is still known when the folder lies elsewhere, or is named otherwise."""
+    import torch
+
+    whole = train("tiny", "--trainer.max_steps=9", name="whole")
+    folder = train("tiny", name="first")
+    if place == "moved":
+        (workplace / "elsewhere").mkdir()
+        folder = folder.rename("elsewhere/renamed")
+    else:
+        folder = folder.absolute()
+    train("--resume", folder, "--trainer.max_steps=9")
+    ends = [json.loads((one / "summary.json").read_text()) for one in (folder, whole)]
+    assert ends[0]["best_checkpoint"] == ends[1]["best_checkpoint"] == "checkpoints/best.ckpt"
+    assert ends[0]["metrics"] == ends[1]["metrics"]
+    callbacks = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    (best,) = [state for name, state in callbacks.items() if "ModelCheckpoint" in name]
+    assert best["best_model_score"] == pytest.approx(ends[1]["metrics"]["val/loss"])
+
+
 def test_provenance_keeps_every_resuming(train):
     folder = train("tiny", name="first")
     started = json.loads((folder / "provenance.json").read_text())

@@ -300,8 +300,12 @@ def test_sampling_needs_the_run_alone(command, refused, written, prose, tiny):
     (line,) = refused("sample", written, "--lenght=3")
     assert line == "--lenght is no option of Tiny's sample; did you mean length?"
     (line,) = refused("sample", written, "--length=long")
-    assert "long" in line
-    assert "length" in line
+    assert "--length is 'long'" in line
+    assert "a whole number" in line
+    (line,) = refused("sample", written, "-n", 0)
+    assert line.startswith("-n is 0; ")
+    (line,) = refused("sample", written, "--length=-1")
+    assert "length is -1" in line
 
 
 def test_text_that_is_not_there_or_too_short(refused, write):

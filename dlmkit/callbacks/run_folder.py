@@ -85,6 +85,15 @@ class RunFolder(Callback):
         if self.resumed is not None and self.metrics is not None:
             self.metrics.rewind(trainer.global_step)
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The run may lie elsewhere than when it was stopped: what it keeps of its checkpoints is where it is now."""
+        here = str(self.folder / "checkpoints")
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            state = states.get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath == here and state:
+                states[callback.state_key] = _moved(state, state["dirpath"], here)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the tracker, so that what it has is on disk."""
         self.close(trainer, "failed")
@@ -132,3 +141,10 @@ class RunFolder(Callback):
             )
             loggers.append(tracker)
         trainer.loggers = loggers
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """A callback's state with the paths in one folder written as paths in another."""
+    if isinstance(value, dict):
+        return {_moved(k, old, new): _moved(v, old, new) for k, v in value.items()}
+    return new + value[len(old) :] if isinstance(value, str) and value.startswith(old) else value

@@ -178,8 +178,10 @@ class SequenceTask(Task):
             seed: Of the draws; the same seed gives the same text.
 
         Raises:
-            UserError: If the prompt is empty, or holds what the training text did not.
+            UserError: If the prompt is empty, or holds what the training text did not; if ``length`` is negative.
         """
+        if length < 0:
+            raise UserError(f"length is {length}", "give at least 0", "--length")
         ids = self.encode(prompt) if prompt is not None else self._opening()
         start = torch.tensor([ids] * n, device=self.device)
         return [Text(self.tokenizer.decode(row)) for row in self.generate(start, length, temperature, seed).tolist()]

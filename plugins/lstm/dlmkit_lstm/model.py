@@ -107,6 +107,8 @@ class CharacterLSTM(nn.Module):
         | An Empirical Exploration of Recurrent Network Architectures (Jozefowicz, Zaremba & Sutskever, 2015), for
           a forget bias of 1
         | Recurrent Neural Network Regularization (Zaremba, Sutskever & Vinyals, 2014), for where dropout goes
+        | Regularizing and Optimizing LSTM Language Models (Merity, Keskar & Socher, 2018), section 2: recurrent
+          weights that are dropped, once for a whole batch
 
     Args:
         vocab_size: Number of symbols V.
@@ -116,9 +118,11 @@ class CharacterLSTM(nn.Module):
         dropout: Probability in [0, 1] that an activation is dropped between layers and before the read-out, never
             along time.
         forget_bias: What the forget gate's two biases sum to at the start.
+        embedding_dropout: Probability in [0, 1] that an activation of the embedding is dropped.
+        weight_dropout: Probability in [0, 1] that a recurrent weight is dropped for one batch.
 
     Raises:
-        ValueError: If a size is not positive, or ``dropout`` is no probability.
+        ValueError: If a size is not positive, or a dropout is no probability.
     """
 
     def __init__(
@@ -129,6 +133,8 @@ class CharacterLSTM(nn.Module):
         embedding_size: int | None = None,
         dropout: float = 0.0,
         forget_bias: float = 1.0,
+        embedding_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         embedding_size = hidden_size if embedding_size is None else embedding_size
@@ -138,6 +144,8 @@ class CharacterLSTM(nn.Module):
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         between_layers = dropout if num_layers > 1 else 0.0  # with one layer there is no between
         self.lstm = nn.LSTM(embedding_size, hidden_size, num_layers, batch_first=True, dropout=between_layers)
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.weight_dropout = nn.Dropout(weight_dropout)
         self.dropout = nn.Dropout(dropout)
         self.readout = nn.Linear(hidden_size, vocab_size)
         self.reset_recurrence(forget_bias)
@@ -171,8 +179,31 @@ class CharacterLSTM(nn.Module):
         Raises:
             IndexError: If a token is not in the vocabulary.
         """
-        hidden, state = self.lstm(self.embedding(tokens), state)  # (B, T, D) -> (B, T, H)
+        x = self.embedding_dropout(self.embedding(tokens))  # (B, T, D)
+        if self.training and self.weight_dropout.p:
+            hidden, state = self._with_dropped_weights(x, state)
+        else:
+            hidden, state = self.lstm(x, state)  # (B, T, D) -> (B, T, H)
         return self.readout(self.dropout(hidden)), state
+
+    def _with_dropped_weights(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """What ``self.lstm`` computes, its recurrent weights thinned out for this batch."""
+        lstm = self.lstm
+        weights = [w for layer in self._weights() for w in layer]
+        start = self._start(x) if state is None else state
+        options = (True, lstm.num_layers, lstm.dropout, True, False, True)  # biases, ..., training, one way, batch first
+        hidden, h, c = torch.lstm(x, start, weights, *options)
+        return hidden, (h, c)
+
+    def _weights(self) -> list[tuple[Tensor, ...]]:
+        """The weights of every layer as they count in this pass: w_ih, w_hh, b_ih, b_hh."""
+        return [(w_ih, self.weight_dropout(w_hh), *biases) for w_ih, w_hh, *biases in self.lstm.all_weights]
+
+    def _start(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        zeros = x.new_zeros(self.lstm.num_layers, len(x), self.lstm.hidden_size)
+        return zeros, zeros
 
     def gates(self, tokens: Tensor, state: tuple[Tensor, Tensor] | None = None) -> list[Gates]:
         """What every gate of every layer does at every symbol; differentiable.
@@ -187,10 +218,10 @@ class CharacterLSTM(nn.Module):
         Raises:
             IndexError: If a token is not in the vocabulary.
         """
-        x = self.embedding(tokens)
-        h0, c0 = state if state is not None else x.new_zeros(2, self.lstm.num_layers, len(x), self.lstm.hidden_size)
+        x = self.embedding_dropout(self.embedding(tokens))
+        h0, c0 = state if state is not None else self._start(x)
         records: list[Gates] = []
-        for layer, weights in enumerate(self.lstm.all_weights):
+        for layer, weights in enumerate(self._weights()):
             if layer:
                 x = nn.functional.dropout(x, self.lstm.dropout, self.training)
             records.append(recorded_lstm(x, h0[layer], c0[layer], *weights))

@@ -43,6 +43,8 @@ class LSTM(SequenceTask):
         embedding_size: Width of the vector that a symbol is turned into; when left out, ``hidden_size``.
         dropout: Fraction of activations dropped between layers and before the output.
         forget_bias: Bias that the forget gates start with; 1 lets memory last from the beginning.
+        embedding_dropout: Fraction of the embedding's activations dropped.
+        weight_dropout: Fraction of the recurrent weights dropped, anew for every batch.
         optimizer: Makes the optimiser from the parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
     """
@@ -58,10 +60,13 @@ class LSTM(SequenceTask):
         embedding_size: int | None = None,
         dropout: float = 0.0,
         forget_bias: float = 1.0,
+        embedding_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.net = CharacterLSTM(vocab_size, hidden_size, num_layers, embedding_size, dropout, forget_bias)
+        dropouts = {"embedding_dropout": embedding_dropout, "weight_dropout": weight_dropout}
+        self.net = CharacterLSTM(vocab_size, hidden_size, num_layers, embedding_size, dropout, forget_bias, **dropouts)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Logits (B, T, V) and the state (h, c), each (L, B, H), for tokens (B, T)."""
