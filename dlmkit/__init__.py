@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from dlmkit.data.module import DataModule
     from dlmkit.errors import UserError
     from dlmkit.media import Audio, Figure, Image, Media, Table, Text
+    from dlmkit.nets import TokenModel
     from dlmkit.schedules import WarmupCosine
+    from dlmkit.tasks.problem import SequenceProblem
     from dlmkit.tasks.sequence import SequenceTask
     from dlmkit.tasks.task import Task
 
@@ -23,18 +25,22 @@ __all__ = [
     "Figure",
     "Image",
     "Media",
+    "SequenceProblem",
     "SequenceTask",
     "Table",
     "Task",
     "Text",
+    "TokenModel",
     "UserError",
     "WarmupCosine",
 ]
 
 _HOMES = {
     "DataModule": "data.module",
+    "SequenceProblem": "tasks.problem",
     "SequenceTask": "tasks.sequence",
     "Task": "tasks.task",
+    "TokenModel": "nets",
     "UserError": "errors",
     "WarmupCosine": "schedules",
 } | dict.fromkeys(("Audio", "Figure", "Image", "Media", "Table", "Text"), "media")

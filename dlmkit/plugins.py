@@ -152,8 +152,9 @@ def _entries(dist: metadata.Distribution, point: metadata.EntryPoint) -> Iterato
     if kind != "recipes":
         yield Entry(kind, point.name, point.value, package, version, fault, summary)
         return
-    for file in sorted(folder.glob("*.yaml")) if folder else []:
-        yield Entry(kind, file.stem, str(file), package, version, fault, summary)
+    for file in sorted([*folder.glob("*.yaml"), *folder.glob("*/*.yaml")]) if folder else []:
+        name = file.relative_to(folder).with_suffix("").as_posix()  # type: ignore[arg-type]  # there is a folder
+        yield Entry(kind, name, str(file), package, version, fault, summary)
     if fault:
         yield Entry(kind, point.name, point.value, package, version, fault, summary)
 

@@ -1,4 +1,4 @@
-"""Writes what the documentation repeats of the code: the README's plugins, the commands' help.
+"""Writes what other files repeat of the code: the README's plugins and recipes, the commands' help, what to install.
 
 Usage: python docs/tables.py [--check]      (--check changes nothing, and fails where a page is out of date)
 """
@@ -21,7 +21,8 @@ def plugins() -> str:
     for file in sorted(ROOT.glob("plugins/*/pyproject.toml")):
         project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
         name = file.parent.name
-        rows.append(f"| [{name}](plugins/{name}/README.md) | {project['description']} | `dlmkit run {name}` |")
+        command = f"`dlmkit run {name}`" if "dlmkit.tasks" in project["entry-points"] else "data for the others"
+        rows.append(f"| [{name}](plugins/{name}/README.md) | {project['description']} | {command} |")
     return "\n".join(rows)
 
 
@@ -29,9 +30,34 @@ def recipes() -> str:
     """A table row for each lecture-scale recipe, from its opening comment."""
     rows = ["| recipe | what it is |", "|---|---|"]
     for file in sorted(ROOT.glob("recipes/*.yaml")):
-        comments = [line.lstrip("# ") for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-        rows.append(f"| [{file.stem}](recipes/{file.name}) | {comments[1]} |")
+        rows.append(f"| [{file.stem}](recipes/{file.name}) | {_about(file)} |")
+    for folder in sorted({file.parent for file in ROOT.glob("recipes/*/*.yaml")}):
+        files = sorted(folder.glob("*.yaml"))
+        names = ", ".join(f"[{file.stem}](recipes/{folder.name}/{file.name})" for file in files)
+        rows.append(f"| {folder.name}/… | {names} |")
     return "\n".join(rows)
+
+
+def _about(file: Path) -> str:
+    """The second line of a recipe's opening comment."""
+    comments = [line.lstrip("# ") for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return comments[1]
+
+
+def requirements() -> str:
+    """What ``pip install -r requirements.txt`` installs: the core, and every plugin."""
+    return "\n".join(["-e .", *(f"-e plugins/{file.parent.name}" for file in _plugins())])
+
+
+def _plugins() -> list[Path]:
+    """The project file of each plugin, those that others depend on first."""
+    files = sorted(ROOT.glob("plugins/*/pyproject.toml"))
+    return sorted(files, key=lambda file: any(_needs(other, file.parent.name) for other in files), reverse=True)
+
+
+def _needs(file: Path, name: str) -> bool:
+    project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+    return any(need.startswith((f"dlmkit-{name}>", f"dlmkit-{name}[")) for need in project["dependencies"])
 
 
 def commands() -> str:
@@ -48,6 +74,7 @@ def commands() -> str:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"plugins": plugins, "recipes": recipes},
+    "requirements.txt": {"plugins": requirements},
     "docs/commands.md": {"commands": commands},
 }
 
@@ -60,7 +87,8 @@ def main() -> int:
         path = ROOT / page
         text = fresh = path.read_text(encoding="utf-8")
         for name, make in parts.items():
-            begin, end = f"<!-- {name}: python docs/tables.py -->", f"<!-- end of {name} -->"
+            opens, closes = ("<!--", " -->") if path.suffix == ".md" else ("#", "")
+            begin, end = f"{opens} {name}: python docs/tables.py{closes}", f"{opens} end of {name}{closes}"
             head, found, rest = fresh.partition(begin)
             if not found or end not in rest:
                 raise SystemExit(f"{page}: the lines {begin} and {end} are missing")

@@ -19,7 +19,7 @@ PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pypro
 LIGHT = ["__init__", "cli", "catalogue", "doctor", "errors", "inspection", "notation", "plugins", "recipe", "runs"]
 LIGHT += ["verbs", "testing/__init__", "testing/plugin", "scaffold/__init__"]
 LIGHT_MAY_IMPORT = {"yaml", "pytest", "packaging"}
-BUDGET = 4_000  # lines of code in the core, without kit and scaffold
+BUDGET = 4_600  # lines of code in the core, without kit and scaffold
 
 
 def sources(*folders):
@@ -116,7 +116,8 @@ def test_one_word_names_everything_of_a_plugin(plugin):
     assert project["name"] == f"dlmkit-{plugin.name}"
     assert (package(plugin) / "__init__.py").is_file()
     points = project["entry-points"]
-    assert plugin.name in points.get("dlmkit.tasks", {}) or plugin.name in points.get("dlmkit.data", {})
+    assert plugin.name in points.get("dlmkit.tasks", [plugin.name])  # a plugin of data alone names each of its sets
+    assert points.get("dlmkit.tasks") or points.get("dlmkit.data")
     for values in points.values():
         assert {value.partition(":")[0].partition(".")[0] for value in values.values()} == {package(plugin).name}
     if "dlmkit.recipes" in points:
@@ -230,7 +231,7 @@ def test_no_failure_is_swallowed():
 
 
 def recipes():
-    return sorted([*(ROOT / "recipes").glob("*.yaml"), *(path for p in PLUGINS for path in p.rglob("recipes/*.yaml"))])
+    return sorted([*(ROOT / "recipes").rglob("*.yaml"), *(path for p in PLUGINS for path in p.rglob("recipes/*.yaml"))])
 
 
 @pytest.mark.parametrize("path", recipes(), ids=relative)
@@ -240,7 +241,8 @@ def test_a_recipe_opens_with_its_command_and_what_to_expect(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# dlmkit run ")
     options = cli.parse(lines[0].removeprefix("# dlmkit ").split())
-    assert options.recipe == path.stem or path.stem in options.config
+    names = [path.stem, f"{path.parent.name}/{path.stem}"]
+    assert options.recipe in names or set(names) & set(options.config)
     assert len([line for line in lines if line.startswith("# ")]) >= 2
 
 

@@ -51,6 +51,20 @@ def test_every_yaml_file_of_a_recipe_folder_is_a_recipe(tiny, site, install):
         (folder / "tiny-long.yaml").unlink()
 
 
+def test_recipes_may_lie_in_a_folder(tiny, site, install, train):
+    """One level deep; the folder is part of the name, and such a recipe builds on its neighbour."""
+    folder = tiny.parent / f"{tiny.name}-site" / "many"
+    (folder / "recipes" / "deep").mkdir(parents=True)
+    text = (site / "dlmkit_tiny" / "recipes" / "tiny.yaml").read_text()
+    (folder / "recipes" / "deep" / "one.yaml").write_text(text)
+    (folder / "recipes" / "deep" / "two.yaml").write_text("extends: deep/one\ntrainer: {max_steps: 3}\n")
+    install("many", {"dlmkit.recipes": {"many": "many.recipes"}})
+    assert {"deep/one", "deep/two"} <= set(plugins.names("recipes"))
+    run = train("deep/two")
+    assert run.name.startswith("two-")
+    assert json.loads((run / "summary.json").read_text())["steps"] == 3
+
+
 def test_a_single_module_is_a_plugin_too(install, train):
     install("dlmkit-flat", {"dlmkit.tasks": {"flat": "flat_net:Tiny"}}, flat_net=SUBCLASS)
     assert plugins.find("tasks", "flat").path == "flat_net.Tiny"

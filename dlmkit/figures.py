@@ -1,0 +1,89 @@
+"""Pictures that several plugins draw alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["sequence_shape_figure", "units_figure", "visible"]
+
+
+def units_figure(
+    panels: Mapping[str, tuple[Tensor, float, float]], order_by: Tensor, tokens: Sequence[str], title: str
+) -> Figure:
+    """A heat map for each quantity of a recurrent layer along a text, its characters on the axis.
+
+    The units shown are those whose ``order_by`` changes most, the slow ones on top, the quick ones below.
+
+    Args:
+        panels: Name to values (T, H) and the ends of their colour scale; a scale from 0 is sequential, else diverging.
+        order_by: (T, H), by which units are chosen and sorted: the layer's memory.
+        tokens: T labels of the horizontal axis.
+        title: Above all.
+    """
+    liveliest = order_by.std(dim=0).topk(min(16, order_by.shape[1])).indices
+    units = liveliest[order_by.diff(dim=0).abs().mean(dim=0)[liveliest].argsort()]
+    figure = Figure(figsize=(14, 1 + 2 * len(panels)), layout="constrained")
+    rows = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
+    for ax, (name, (values, low, high)) in zip(rows, panels.items(), strict=True):
+        _heat_map(figure, ax, values[:, units].T.float().cpu().numpy(), low, high)
+        ax.set_ylabel(name, fontsize=14)
+        ax.set_xticks(range(len(tokens)), tokens, fontsize=13, family="monospace")
+    figure.suptitle(title, fontsize=18)
+    rows[0].set_title(f"a row is one of {len(units)} units; slow ones on top, quick ones below")
+    return figure
+
+
+def _heat_map(figure: Figure, ax: Any, picture: Any, low: float, high: float) -> None:
+    colours = "viridis" if low == 0 else "RdBu_r"
+    image = ax.imshow(picture, aspect="auto", cmap=colours, norm=Normalize(low, high), interpolation="nearest")
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0)
+    figure.colorbar(image, ax=ax, ticks=[low, (low + high) / 2, high], pad=0.01)
+
+
+def visible(token: str) -> str:
+    """A token as it can stand on an axis."""
+    return {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(token, token if token.isprintable() else "·")
+
+
+def sequence_shape_figure(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Figure:
+    """One of the five shapes of a sequence problem, drawn as a net unrolled over time.
+
+    Args:
+        name: The shape, such as ``many to one``.
+        inputs: What goes in at each step, from the bottom; an empty word where nothing does.
+        outputs: What is asked for at each step, at the top; an empty word where nothing is.
+    """
+    steps = len(inputs)
+    figure = Figure(figsize=(max(4.5, 1.1 * steps), 3.6), layout="constrained")
+    ax = figure.subplots()
+    arrow = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0, "linewidth": 1.5}
+    for t, (below, above) in enumerate(zip(inputs, outputs, strict=True)):
+        _box(ax, t, 1, "", "#8fd19e")
+        if t:
+            ax.annotate("", (t - 0.32, 1), (t - 0.68, 1), arrowprops=arrow)
+        if below:
+            _box(ax, t, 0, below, "#f4a6a6")
+            ax.annotate("", (t, 0.72), (t, 0.28), arrowprops=arrow)
+        if above:
+            _box(ax, t, 2, above, "#9ec5f4")
+            ax.annotate("", (t, 1.72), (t, 1.28), arrowprops=arrow)
+    ax.set(xlim=(-0.6, steps - 0.4), ylim=(-0.45, 2.45))
+    ax.set_axis_off()
+    ax.set_title(name, fontsize=18)
+    return figure
+
+
+def _box(ax: Any, x: float, y: float, word: str, colour: str) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    ax.add_patch(FancyBboxPatch((x - 0.28, y - 0.24), 0.56, 0.48, boxstyle="round,pad=0.04", fc=colour, ec="0.3"))
+    size = 13 if len(word) <= 4 else 10 if len(word) <= 7 else 8
+    ax.text(x, y, word, ha="center", va="center", fontsize=size, parse_math=False)
