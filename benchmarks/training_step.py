@@ -17,7 +17,7 @@ import torch
 from common import report
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from dlmkit import cli, recipe, verbs
+from dlmkit import TokenModel, cli, recipe, verbs
 from dlmkit.schedules import WarmupCosine
 
 CLIP = 1.0
@@ -51,9 +51,9 @@ class HandWritten:
 
 def recipe_net(engine: Any) -> torch.nn.Module:
     """A second network of the recipe's size."""
-    from dlmkit_lstm.model import CharacterLSTM
+    from dlmkit_lstm.model import LSTMStack
 
-    return CharacterLSTM(engine.datamodule.vocab_size, 256)
+    return TokenModel(engine.datamodule.vocab_size, LSTMStack(256, 256), 256, 256)
 
 
 class Interleave(Callback):

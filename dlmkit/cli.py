@@ -197,6 +197,24 @@ def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
     sample.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
     sample.set_defaults(takes_overrides=True)
 
+    compare = _verb(
+        verbs,
+        "compare",
+        "compare:compare",
+        "Compare runs. A table of what came out and of the options that differ, and a figure of the same curve of "
+        "each over steps and over seconds; tables of numbers that several of them wrote, such as gradient-flow, are "
+        "drawn too.",
+        "  dlmkit compare runs/rnn runs/lstm runs/gru\n"
+        "  dlmkit compare 'runs/adding-*' --sort val/loss       the best first\n"
+        "  dlmkit compare runs/* --metric train/loss --out slides/training.pdf\n"
+        "  dlmkit compare runs/* --json                         for programs",
+    )
+    compare.add_argument("runs", metavar="RUN", nargs="+", help="run folders, or a pattern such as 'runs/*'")
+    compare.add_argument("--metric", metavar="NAME", help="the curve to draw (default: a val/ one that all runs have)")
+    compare.add_argument("--sort", metavar="METRIC", help="the best first by this figure, or by seconds or parameters")
+    compare.add_argument("--out", metavar="FILE", help="the figure, .png, .pdf or .svg (default: compare.png here)")
+    compare.add_argument("--json", action="store_true", help="for programs; draws only where --out is given")
+
     check = _verb(
         verbs,
         "check",

@@ -46,7 +46,6 @@ class ProgressLine(Callback):
     def __init__(self) -> None:
         self.bar: Progress | None = None
         self.live: Live | None = None
-        self.seconds = 0.0
         self._started = 0.0
         self._first = 0
         self._told = 0
@@ -98,7 +97,7 @@ class ProgressLine(Callback):
             self._tell(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
+        """Take the live line away."""
         self._check_loss(trainer)
         self._stop()
 
@@ -107,16 +106,13 @@ class ProgressLine(Callback):
         self._stop()
 
     def _stop(self) -> None:
-        if self._started:
-            self.seconds += time.monotonic() - self._started
-            self._started = 0.0
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
     def _figures(self, trainer: Trainer) -> str:
         metrics = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float))}
-        shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("/loss")]
+        shown = [f"{k} {_cell(v)}" for k, v in metrics.items() if k.endswith("/loss")]
         speed = (trainer.global_step - self._first) / max(1e-9, time.monotonic() - self._started - self._paused)
         return "  ".join([*shown, f"{speed:.1f} steps/s"])
 
@@ -169,7 +165,9 @@ def _worst(baselines: dict[str, dict[str, float]], method: str) -> float:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    if value is None:
+        return ""
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
 
 
 def print_samples(media: dict[str, Media]) -> None:

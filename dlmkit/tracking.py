@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ __all__ = ["MetricsFile", "wandb_logger", "wandb_ready"]
 class MetricsFile(Logger):
     """Writes ``metrics.csv``: a row for each step at which something was logged.
 
-    Unlike Lightning's CSVLogger it goes on with the file of a resumed run, and each row is on disk at once.
+    Unlike Lightning's CSVLogger it goes on with the file of a resumed run, and each row is on disk at once. When each
+    row was written goes into ``times.csv`` beside it: two runs that end alike have equal figures, but not equal times.
 
     Args:
         path: The file.
@@ -37,6 +40,7 @@ class MetricsFile(Logger):
                 reader = csv.DictReader(file)
                 self.columns = list(reader.fieldnames or self.columns)
                 self.rows = [{k: v for k, v in row.items() if v != ""} for row in reader]
+        self.times = _Times(path.with_name("times.csv"))
 
     @property
     def name(self) -> str:
@@ -59,6 +63,8 @@ class MetricsFile(Logger):
         if self.rows and self.rows[-1] == row:
             return  # logged already, before a checkpoint
         self.rows.append(row)
+        if step is not None:
+            self.times.mark(step)
         fresh = [k for k in row if k not in self.columns]
         if fresh or len(self.rows) == 1:
             self.columns += sorted(fresh)
@@ -74,6 +80,7 @@ class MetricsFile(Logger):
         if len(kept) < len(self.rows):
             self.rows = kept
             self._write_all()
+        self.times.rewind(step)
 
     def latest(self) -> dict[str, float]:
         """The last figure of each metric."""
@@ -86,6 +93,57 @@ class MetricsFile(Logger):
             writer.writeheader()
             writer.writerows(self.rows)
         draft.replace(self.path)
+
+
+class _Times:
+    """Writes ``times.csv``: the seconds of training, validation and all, until the figures of a step were there.
+
+    Args:
+        path: The file; that of a resumed run goes on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[tuple[int, float]] = []
+        self._started: float | None = None
+        self._before = 0.0
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file, contextlib.suppress(TypeError, ValueError, KeyError):
+                for row in csv.DictReader(file):  # up to where a power cut has torn it
+                    self.rows.append((int(row["step"]), float(row["seconds"])))
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of training so far, those before a resumption included."""
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    @rank_zero_only
+    def start(self) -> None:
+        """Count from here on, after what the rows tell."""
+        self._before = self.rows[-1][1] if self.rows else 0.0
+        self._started = time.monotonic()
+        self._write("w", self.rows)
+
+    @rank_zero_only
+    def stop(self, step: int) -> None:
+        """Count no further."""
+        if self._started is not None:
+            self.mark(max(0, step))
+            self._before, self._started = self.seconds, None
+
+    def mark(self, step: int) -> None:
+        """Add a row, while training."""
+        if self._started is not None:
+            self.rows.append((step, round(self.seconds, 3)))
+            self._write("a", self.rows[-1:])
+
+    def rewind(self, step: int) -> None:
+        """Forget this step and later ones; the file follows when training starts."""
+        self.rows = [row for row in self.rows if row[0] < step]
+
+    def _write(self, mode: str, rows: list[tuple[int, float]]) -> None:
+        with self.path.open(mode, newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("step", "seconds"), *rows] if mode == "w" else rows)
 
 
 def _number(value: Any) -> Any:

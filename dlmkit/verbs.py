@@ -252,7 +252,7 @@ def _stopped(engine: Engine, stop: Any, allow: list[str]) -> int:
 
     folder = _folder(engine)
     if engine.trainer.is_global_zero:
-        status = {"status": "interrupted", "steps": stop.step, "seconds": _seconds(engine)}
+        status = {"status": "interrupted", "steps": stop.step, "seconds": _seconds(engine), **_about(engine)}
         runs.write_json(folder.folder / "summary.json", status)
         if stop.step is None:
             screen.console.print("stopped before the first checkpoint; nothing was lost that a new run does not repeat")
@@ -274,9 +274,16 @@ def _finish(engine: Engine, metrics: Mapping[str, float], baselines: Baselines, 
         "epochs": engine.trainer.current_epoch,
         "seconds": _seconds(engine),
         "best_checkpoint": str(best.relative_to(folder)) if best and best.is_relative_to(folder) else best,
+        **_about(engine),
     }
     runs.write_json(folder / "summary.json", summary)
     _folder(engine).close(engine.trainer, "success")
+
+
+def _about(engine: Engine) -> dict[str, Any]:
+    """What whoever reads the run folder needs to know of the task, without loading it."""
+    told = {name: getattr(engine.model, name, None) for name in ("headline", "monitor", "monitor_mode")}
+    return {"parameters": sum(p.numel() for p in engine.model.parameters()), **told}
 
 
 @contextlib.contextmanager
@@ -410,7 +417,7 @@ def _folder(engine: Engine) -> Any:
 
 
 def _seconds(engine: Engine) -> float:
-    return round(float(_callback(engine, "ProgressLine").seconds), 1)
+    return round(float(_folder(engine).metrics.times.seconds), 1)
 
 
 def _baselines(engine: Engine) -> Baselines:

@@ -14,7 +14,7 @@ import pytest
 
 from dlmkit import __version__, cli
 
-VERBS = ["run", "test", "sample", "check", "list", "show", "copy", "schema", "completion", "new", "doctor"]
+VERBS = ["run", "test", "sample", "compare", "check", "list", "show", "copy", "schema", "completion", "new", "doctor"]
 
 
 def grammar():
@@ -189,7 +189,8 @@ def test_the_first_screen(command, tiny):
     assert lines[0].split(maxsplit=1)[1] == f"{__version__} · tiny · A gated recurrent net that takes milliseconds."
     heads = [line.split()[0] for line in lines[:5]]
     assert heads == ["dlmkit", "data", "model", "device", "run"]
-    assert sum("val/loss" in line and line.startswith("step ") for line in lines) == 2
+    told = [line.split()[1] for line in lines if "val/loss" in line and line.startswith("step ")]
+    assert {"4/8", "8/8"} <= set(told)  # on a busy machine there are lines in between
     assert re.search(r"^test/loss +\d\.\d{3}$", outcome.out, re.MULTILINE)
     assert "media/units-test.png" in outcome.out
     assert re.search(r"^run +runs/first +\(8 steps in \d+ min \d+ s\)$", outcome.out, re.MULTILINE)

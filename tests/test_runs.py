@@ -28,6 +28,7 @@ def test_what_a_run_leaves(train, rows, weights):
         "config.yaml",
         "provenance.json",
         "metrics.csv",
+        "times.csv",
         "summary.json",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from dlmkit.errors import UserError
 from dlmkit.media import Media
 
 __all__ = ["ShowMedia"]
@@ -50,18 +52,32 @@ class ShowMedia(Callback):
 
     def _show(self, trainer: Trainer, task: LightningModule, batch: Any, suffix: str) -> None:
         show = getattr(task, "show", None)
-        if show is None or self.folder is None or not trainer.is_global_zero:
+        if show is not None:
+            self.put(trainer, lambda: show(batch), f"show of {type(task).__name__}", suffix)
+
+    def put(self, trainer: Trainer, make: Callable[[], Mapping[str, Media]], what: str, suffix: str) -> None:
+        """Write media of anybody's as those of ``show`` are written.
+
+        Args:
+            trainer: Of the run.
+            make: Makes them, by name, without gradients; where it fails, only the media are lost.
+            what: Who makes them, for the line that tells of the failure.
+            suffix: What their files' names end with.
+        """
+        if self.folder is None or not trainer.is_global_zero:
             return
         try:
             with torch.no_grad():
-                media: dict[str, Media] = dict(show(batch))
+                media: dict[str, Media] = dict(make())
                 files = {name: item.save(self.folder, f"{name}-{suffix}") for name, item in media.items()}
                 self._track(trainer, media, files)
+        except UserError as error:
+            self.faults.append(f"{what}: {error}")
         except Exception as error:
-            self.faults.append(f"show of {type(task).__name__} failed: {type(error).__name__}: {error}")
-            return
-        self.latest |= files
-        self.latest_media |= media
+            self.faults.append(f"{what} failed: {type(error).__name__}: {error}")
+        else:
+            self.latest |= files
+            self.latest_media |= media
 
     def _track(self, trainer: Trainer, media: dict[str, Media], files: dict[str, Path]) -> None:
         for logger in trainer.loggers:

@@ -81,9 +81,17 @@ class RunFolder(Callback):
             data.save(str(self.folder))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the figures that a resumed run will log again."""
-        if self.resumed is not None and self.metrics is not None:
+        """Forget the figures that a resumed run will log again, and start the clock."""
+        if self.metrics is None:
+            return
+        if self.resumed is not None:
             self.metrics.rewind(trainer.global_step)
+        self.metrics.times.start()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock: the test is no training."""
+        if self.metrics is not None:
+            self.metrics.times.stop(trainer.global_step - 1)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """The run may lie elsewhere than when it was stopped: what it keeps of its checkpoints is where it is now."""
@@ -95,7 +103,9 @@ class RunFolder(Callback):
                 states[callback.state_key] = _moved(state, state["dirpath"], here)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the tracker, so that what it has is on disk."""
+        """Stop the clock, and close the tracker, so that what it has is on disk."""
+        if self.metrics is not None:
+            self.metrics.times.stop(trainer.global_step - 1)
         self.close(trainer, "failed")
 
     def close(self, trainer: Trainer, status: str) -> None:

@@ -1,1 +1,1 @@
-"""Long short-term memory: the model, the record of its gates, and the task that trains it on characters."""
+"""Long short-term memory and its variants: the models, the record of their gates, and the tasks that train them."""

@@ -1,24 +1,21 @@
-"""The LSTM as a Lightning task: next-character prediction, a look at its gates, and text from it."""
+"""The LSTM and its variants as Lightning tasks: next-character prediction, a look at the gates, sequence problems."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-import torch
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure as MatplotlibFigure
 from torch import Tensor
 
-from dlmkit import Figure, Media, SequenceTask
-from dlmkit.data.module import Batch
-from dlmkit.tasks.sequence import State
-from dlmkit_lstm.model import CharacterLSTM
+from dlmkit import SequenceProblem, TokenModel
+from dlmkit_lstm.coupled import CoupledLSTMStack
+from dlmkit_lstm.gated import GatedTask
+from dlmkit_lstm.model import LSTMStack
+from dlmkit_lstm.peephole import PeepholeLSTMStack
 
-__all__ = ["LSTM"]
+__all__ = ["LSTM", "CoupledLSTM", "LSTMProblem", "PeepholeLSTM"]
 
 
-class LSTM(SequenceTask):
+class LSTM(GatedTask):
     r"""Long short-term memory: a recurrent net whose gates decide what to forget, to store and to tell.
 
     .. math::
@@ -45,12 +42,10 @@ class LSTM(SequenceTask):
         forget_bias: Bias that the forget gates start with; 1 lets memory last from the beginning.
         embedding_dropout: Fraction of the embedding's activations dropped.
         weight_dropout: Fraction of the recurrent weights dropped, anew for every batch.
+        orthogonal: Whether the recurrent matrices start orthogonal, which neither shrinks nor grows what is remembered.
         optimizer: Makes the optimiser from the parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
     """
-
-    shown_steps: ClassVar[int] = 60
-    shown_units: ClassVar[int] = 16
 
     def __init__(
         self,
@@ -62,65 +57,157 @@ class LSTM(SequenceTask):
         forget_bias: float = 1.0,
         embedding_dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        orthogonal: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        dropouts = {"embedding_dropout": embedding_dropout, "weight_dropout": weight_dropout}
-        self.net = CharacterLSTM(vocab_size, hidden_size, num_layers, embedding_size, dropout, forget_bias, **dropouts)
-
-    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits (B, T, V) and the state (h, c), each (L, B, H), for tokens (B, T)."""
-        logits, (hidden, cell) = self.net(tokens, state)
-        return logits, (hidden, cell)
-
-    def show(self, batch: Batch) -> dict[str, Media]:
-        """What every gate does along a piece of the text, and a text of the net's own."""
-        return {"gates": Figure(self.gates_figure(batch["input"][0])), "text": self.sample(length=400)[0]}
-
-    def gates_figure(self, tokens: Tensor) -> MatplotlibFigure:
-        """A heat map for each gate of the last layer along the end of a text, its characters on the axis.
-
-        The units shown are those whose memory changes most there, the slow ones on top, the quick ones below.
-
-        Args:
-            tokens: (T,) int64; what comes before the part that is shown fills the memory.
-        """
-        record = self.net.gates(tokens[None])[-1]
-        tokens = tokens[-self.shown_steps :]
-        gates = type(record)(*(values[0, -len(tokens) :].float() for values in record))  # (T, H) each
-        memory = torch.tanh(gates.cell)
-        liveliest = memory.std(dim=0).topk(min(self.shown_units, memory.shape[1])).indices
-        order = liveliest[memory.diff(dim=0).abs().mean(dim=0)[liveliest].argsort()]
-        characters = [visible(self.tokenizer.decode([token])) for token in tokens.tolist()]
-        panels = {
-            "forget gate f": (gates.forget, 0.0, 1.0),
-            "input gate i": (gates.input, 0.0, 1.0),
-            "candidate C̃": (gates.candidate, -1.0, 1.0),
-            "cell, tanh C": (memory, -1.0, 1.0),
-            "output gate o": (gates.output, 0.0, 1.0),
-        }
-        figure = MatplotlibFigure(figsize=(14, 11), layout="constrained")
-        axes = figure.subplots(len(panels), 1, sharey=True)
-        for ax, (name, (values, low, high)) in zip(axes, panels.items(), strict=True):
-            picture = values[:, order].T.cpu().numpy()  # (units, T)
-            _heat_map(figure, ax, picture, name, characters, low, high)
-        figure.suptitle("What every gate of an LSTM does, character by character", fontsize=18)
-        axes[0].set_title("a row is one of 16 units; slow ones on top, quick ones below".replace("16", str(len(order))))
-        return figure
+        width = hidden_size if embedding_size is None else embedding_size
+        layers = LSTMStack(width, hidden_size, num_layers, dropout, forget_bias, weight_dropout, orthogonal)
+        self.net = TokenModel(vocab_size, layers, width, hidden_size, embedding_dropout, dropout)
 
 
-def visible(token: str) -> str:
-    """A token as it can stand on an axis."""
-    return {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(token, token if token.isprintable() else "·")
+class PeepholeLSTM(GatedTask):
+    r"""An LSTM with peepholes: its gates see the cell that they guard.
+
+    .. math::
+        f_t &= \sigma(W_f \cdot [h_{t-1}, x_t] + p_f * C_{t-1} + b_f) \\
+        i_t &= \sigma(W_i \cdot [h_{t-1}, x_t] + p_i * C_{t-1} + b_i) \\
+        \tilde C_t &= \tanh(W_C \cdot [h_{t-1}, x_t] + b_C) \\
+        C_t &= f_t * C_{t-1} + i_t * \tilde C_t \\
+        o_t &= \sigma(W_o \cdot [h_{t-1}, x_t] + p_o * C_t + b_o) \\
+        h_t &= o_t * \tanh(C_t)
+
+    Sequence shape: many to many, aligned (every character is answered with the next one).
+
+    References:
+        | Recurrent Nets that Time and Count (Gers & Schmidhuber, 2000)
+        | Generating Sequences With Recurrent Neural Networks (Graves, 2013), for this form
+
+    Args:
+        vocab_size: Symbols V; follows from the data.
+        hidden_size: Units in each layer's state.
+        num_layers: Layers, one upon the other.
+        embedding_size: Width of the vector that a symbol is turned into; when left out, ``hidden_size``.
+        dropout: Fraction of activations dropped between layers and before the output.
+        forget_bias: Bias that the forget gates start with; 1 lets memory last from the beginning.
+        embedding_dropout: Fraction of the embedding's activations dropped.
+        weight_dropout: Fraction of the recurrent weights dropped, anew for every batch.
+        orthogonal: Whether the recurrent matrices start orthogonal, which neither shrinks nor grows what is remembered.
+        optimizer: Makes the optimiser from the parameters.
+        lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
+    """
+
+    layers_name: ClassVar[str] = "an LSTM with peepholes"
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        embedding_size: int | None = None,
+        dropout: float = 0.0,
+        forget_bias: float = 1.0,
+        embedding_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        orthogonal: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        width = hidden_size if embedding_size is None else embedding_size
+        layers = PeepholeLSTMStack(width, hidden_size, num_layers, dropout, forget_bias, weight_dropout, orthogonal)
+        self.net = TokenModel(vocab_size, layers, width, hidden_size, embedding_dropout, dropout)
 
 
-def _heat_map(
-    figure: MatplotlibFigure, ax: Any, picture: np.ndarray, name: str, characters: list[str], low: float, high: float
-) -> None:
-    colours = "viridis" if low == 0 else "RdBu_r"
-    image = ax.imshow(picture, aspect="auto", cmap=colours, norm=Normalize(low, high), interpolation="nearest")
-    ax.set_ylabel(name, fontsize=14)
-    ax.set_yticks([])
-    ax.set_xticks(range(len(characters)), characters, fontsize=13, family="monospace")
-    ax.tick_params(axis="x", length=0)
-    figure.colorbar(image, ax=ax, ticks=[low, (low + high) / 2, high], pad=0.01)
+class CoupledLSTM(GatedTask):
+    r"""An LSTM with coupled gates: it stores as much as it forgets.
+
+    .. math::
+        f_t &= \sigma(W_f \cdot [h_{t-1}, x_t] + b_f) \\
+        \tilde C_t &= \tanh(W_C \cdot [h_{t-1}, x_t] + b_C) \\
+        C_t &= f_t * C_{t-1} + (1 - f_t) * \tilde C_t \\
+        o_t &= \sigma(W_o \cdot [h_{t-1}, x_t] + b_o) \\
+        h_t &= o_t * \tanh(C_t)
+
+    Sequence shape: many to many, aligned (every character is answered with the next one).
+
+    References:
+        | LSTM: A Search Space Odyssey (Greff, Srivastava, Koutník, Steunebrink & Schmidhuber, 2017), the variant CIFG
+
+    Args:
+        vocab_size: Symbols V; follows from the data.
+        hidden_size: Units in each layer's state.
+        num_layers: Layers, one upon the other.
+        embedding_size: Width of the vector that a symbol is turned into; when left out, ``hidden_size``.
+        dropout: Fraction of activations dropped between layers and before the output.
+        forget_bias: Bias that the forget gates start with; 1 lets memory last from the beginning.
+        embedding_dropout: Fraction of the embedding's activations dropped.
+        weight_dropout: Fraction of the recurrent weights dropped, anew for every batch.
+        orthogonal: Whether the recurrent matrices start orthogonal, which neither shrinks nor grows what is remembered.
+        optimizer: Makes the optimiser from the parameters.
+        lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
+    """
+
+    layers_name: ClassVar[str] = "an LSTM with i = 1 - f"
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        embedding_size: int | None = None,
+        dropout: float = 0.0,
+        forget_bias: float = 1.0,
+        embedding_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        orthogonal: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        width = hidden_size if embedding_size is None else embedding_size
+        layers = CoupledLSTMStack(width, hidden_size, num_layers, dropout, forget_bias, weight_dropout, orthogonal)
+        self.net = TokenModel(vocab_size, layers, width, hidden_size, embedding_dropout, dropout)
+
+
+class LSTMProblem(SequenceProblem):
+    """An LSTM that answers a question about a sequence, at its end or at every step.
+
+    The equations are those of the task ``lstm``; see the base class for the answer and the loss.
+
+    References:
+        | Long Short-Term Memory (Hochreiter & Schmidhuber, 1997)
+        | An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling (Bai, Kolter &
+          Koltun, 2018), for the problems on long-term dependencies
+
+    Args:
+        input_size: Numbers in each step; follows from the data.
+        output_size: Classes, or 1 for a value; follows from the data.
+        answer: Whether the last step answers, or each; follows from the data.
+        target: Whether the answer is a class or a value; follows from the data.
+        hidden_size: Units in each layer's state.
+        num_layers: Layers, one upon the other.
+        dropout: Fraction of activations dropped between layers.
+        forget_bias: Bias that the forget gates start with; a larger one lets memory last longer from the beginning.
+        orthogonal: Whether the recurrent matrices start orthogonal, which neither shrinks nor grows what is remembered.
+        optimizer: Makes the optimiser from the parameters.
+        lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        answer: Literal["last", "each"],
+        target: Literal["class", "value"],
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        forget_bias: float = 1.0,
+        orthogonal: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(hidden_size, input_size, output_size, answer, target, **kwargs)
+        self.recurrence = LSTMStack(input_size, hidden_size, num_layers, dropout, forget_bias, orthogonal=orthogonal)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Hidden states (B, T, H) of the last layer for inputs (B, T, F)."""
+        return self.recurrence(x)[0]

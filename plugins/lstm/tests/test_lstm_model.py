@@ -6,8 +6,10 @@ import sys
 import pytest
 import torch
 from dlmkit_lstm.gates import Gates, recorded_lstm
-from dlmkit_lstm.model import CharacterLSTM, LSTMCell
+from dlmkit_lstm.model import LSTMCell, LSTMStack
 from torch import Tensor, nn
+
+from dlmkit import TokenModel
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 B, T, D, H = 3, 7, 4, 5
@@ -26,6 +28,10 @@ def inputs(layers: int = 1) -> tuple[Tensor, Tensor, Tensor]:
 
 def lstm(layers: int = 1) -> nn.LSTM:
     return nn.LSTM(D, H, layers, batch_first=True, dtype=torch.float64)
+
+
+def character_net(hidden: int = H, layers: int = 1, embedding: int = D, **options: float) -> TokenModel:
+    return TokenModel(11, LSTMStack(embedding, hidden, layers, **options), embedding, hidden)
 
 
 def unrolled(cell: LSTMCell, x: Tensor, h: Tensor, c: Tensor) -> Gates:
@@ -139,11 +145,11 @@ def test_second_derivatives_are_refused():
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_recorded_path_is_the_forward_pass(layers):
-    net = CharacterLSTM(11, H, layers, embedding_size=D, dropout=0.3).double().eval()
+    net = character_net(layers=layers, dropout=0.3).double().eval()
     tokens = torch.randint(11, (B, T))
     _, h0, c0 = inputs(layers)
     logits, (h, c) = net(tokens, (h0, c0))
-    records = net.gates(tokens, (h0, c0))
+    records = net.record(tokens, (h0, c0))
     assert len(records) == layers
     assert {values.shape for record in records for values in record} == {(B, T, H)}
     torch.testing.assert_close(net.readout(records[-1].hidden), logits, **EXACT)
@@ -157,31 +163,31 @@ def test_recorded_path_is_the_forward_pass(layers):
 
 
 def test_recorded_path_drops_between_layers_only_in_training():
-    net, tokens = CharacterLSTM(11, H, 2, dropout=0.5), torch.randint(11, (B, T))
-    first, second = net.gates(tokens), net.gates(tokens)
+    net, tokens = character_net(layers=2, dropout=0.5), torch.randint(11, (B, T))
+    first, second = net.record(tokens), net.record(tokens)
     torch.testing.assert_close(first[0].hidden, second[0].hidden)
     assert not torch.allclose(first[1].hidden, second[1].hidden)
     net.eval()
-    torch.testing.assert_close(net.gates(tokens)[1].hidden, net.gates(tokens)[1].hidden)
+    torch.testing.assert_close(net.record(tokens)[1].hidden, net.record(tokens)[1].hidden)
 
 
 def test_single_precision_and_autocast():
-    net, tokens = CharacterLSTM(11, 64).eval(), torch.randint(11, (B, 50))
-    record = net.gates(tokens)[0]
+    net, tokens = character_net(64).eval(), torch.randint(11, (B, 50))
+    record = net.record(tokens)[0]
     torch.testing.assert_close(net.readout(record.hidden), net(tokens)[0], rtol=1e-5, atol=1e-6)
     with torch.autocast("cpu", torch.bfloat16):
         state = torch.zeros(2, 1, B, 64, dtype=torch.bfloat16)
-        under_autocast = net.gates(tokens, (state[0], state[1]))[0]
+        under_autocast = net.record(tokens, (state[0], state[1]))[0]
     assert under_autocast.hidden.dtype == torch.float32
     torch.testing.assert_close(under_autocast, record)
     under_autocast.hidden.sum().backward()
-    assert net.lstm.weight_hh_l0.grad.isfinite().all()
+    assert net.recurrence.weight_hh_l0.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("forget_bias", [1.0, 3.5])
 def test_initialisation(forget_bias):
-    net = CharacterLSTM(11, 16, 2, forget_bias=forget_bias)
-    for _, w_hh, b_ih, b_hh in net.lstm.all_weights:
+    stack = LSTMStack(D, 16, 2, forget_bias=forget_bias)
+    for _, w_hh, b_ih, b_hh in stack.all_weights:
         for gate in w_hh.chunk(4):
             torch.testing.assert_close(gate @ gate.T, torch.eye(16), rtol=0.0, atol=1e-5)
         i, f, candidate, o = (b_ih + b_hh).chunk(4)
@@ -191,24 +197,135 @@ def test_initialisation(forget_bias):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_state_carried_over_two_halves_is_one_pass(layers):
-    net, tokens = CharacterLSTM(11, H, layers).double().eval(), torch.randint(11, (B, 2 * T))
+    net, tokens = character_net(layers=layers).double().eval(), torch.randint(11, (B, 2 * T))
     logits, state = net(tokens)
     first, carried = net(tokens[:, :T])
     second, last = net(tokens[:, T:], carried)
     torch.testing.assert_close(torch.cat((first, second), dim=1), logits, **EXACT)
     torch.testing.assert_close(last, state, **EXACT)
     assert {values.shape for values in last} == {(layers, B, H)}
-    whole, half = net.gates(tokens)[-1], net.gates(tokens[:, T:], carried)[-1]
+    whole, half = net.record(tokens)[-1], net.record(tokens[:, T:], carried)[-1]
     torch.testing.assert_close(half.cell, whole.cell[:, T:], **EXACT)
+
+
+def test_without_orthogonal_matrices_the_weights_start_as_in_torch():
+    stack = LSTMStack(D, 16, 2, orthogonal=False, forget_bias=2.0)
+    for _, w_hh, b_ih, b_hh in stack.all_weights:
+        assert w_hh.abs().max() <= 1 / 4  # uniform within ±1/√H
+        assert w_hh.std().item() == pytest.approx(1 / 4 / 3**0.5, rel=0.1)
+        gram = w_hh.chunk(4)[0] @ w_hh.chunk(4)[0].T
+        assert not torch.allclose(gram, torch.eye(16), atol=0.1)
+        assert (b_ih + b_hh).chunk(4)[1].eq(2.0).all()
 
 
 def test_sizes_that_are_refused():
     with pytest.raises(ValueError, match="hidden_size=0"):
-        CharacterLSTM(11, 0)
-    with pytest.raises(ValueError, match="num_layers=0"):
-        CharacterLSTM(11, 8, 0)
+        TokenModel(11, LSTMStack(8, 8), 8, 0)
+    with pytest.raises(ValueError, match="hidden_size must be greater than zero"):
+        LSTMStack(8, 0)
+    with pytest.raises(ValueError, match="num_layers must be greater than zero"):
+        LSTMStack(8, 8, 0)
+    for layers in (1, 2):
+        with pytest.raises(ValueError, match="dropout"):
+            LSTMStack(8, 8, layers, dropout=1.5)
     with pytest.raises(ValueError, match="dropout"):
-        CharacterLSTM(11, 8, dropout=1.5)
+        LSTMStack(8, 8, weight_dropout=-0.5)
+
+
+# ---------- recurrent weights that are dropped
+
+
+def thinned(stack: LSTMStack, seed: int) -> list[Tensor]:
+    """The recurrent matrices that a pass in training sees when the generator stands at ``seed``."""
+    torch.manual_seed(seed)
+    return [nn.functional.dropout(w_hh, stack.weight_dropout.p) for _, w_hh, _, _ in stack.all_weights]
+
+
+def unrolled_with(stack: LSTMStack, matrices: list[Tensor], x: Tensor, h0: Tensor, c0: Tensor) -> list[Gates]:
+    """The readable cell over time, layer by layer, the recurrent matrices replaced."""
+    plain, records = nn.LSTM(D, H, stack.num_layers).double(), []
+    plain.load_state_dict(stack.state_dict())
+    with torch.no_grad():
+        for layer, matrix in enumerate(matrices):
+            plain.all_weights[layer][1].copy_(matrix)
+    for layer in range(stack.num_layers):
+        records.append(unrolled(LSTMCell.from_torch(plain, layer), x, h0[layer], c0[layer]))
+        x = records[-1].hidden
+    return records
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_nothing_is_dropped_in_evaluation(layers):
+    stack = LSTMStack(D, H, layers, weight_dropout=0.5).double().eval()
+    plain = nn.LSTM(D, H, layers, batch_first=True, dtype=torch.float64)
+    plain.load_state_dict(stack.state_dict())
+    x, h0, c0 = inputs(layers)
+    hidden, (h, c) = plain(x, (h0, c0))
+    found, state = stack(x, (h0, c0))
+    torch.testing.assert_close((found, *state), (hidden, h, c), **EXACT)
+    torch.testing.assert_close(stack.record(x, (h0, c0))[-1].hidden, hidden, **EXACT)
+
+
+def test_dropped_weights_are_zero_and_the_others_scaled():
+    stack = LSTMStack(D, 64, weight_dropout=0.4).double()
+    w_hh, (seen,) = stack.weight_hh_l0, thinned(stack, 3)
+    dropped = seen == 0
+    assert dropped.double().mean().item() == pytest.approx(0.4, abs=0.02)
+    torch.testing.assert_close(seen[~dropped], w_hh[~dropped] / 0.6, **EXACT)
+    x, zeros = torch.randn(2, 1, D, dtype=torch.float64), torch.zeros(1, 2, 64, dtype=torch.float64)
+    h0 = torch.eye(64, dtype=torch.float64)[None, :2]  # picks a column of the matrix that the pass has used
+    torch.manual_seed(3)
+    candidate = stack.record(x, (h0, zeros))[0].candidate[:, 0].atanh()
+    from_x = (x[:, 0] @ stack.weight_ih_l0.T).chunk(4, dim=1)[2]
+    torch.testing.assert_close(candidate - from_x, seen.chunk(4)[2][:, :2].T, **EXACT)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("path", ["forward", "record"])
+def test_one_mask_holds_for_all_time_steps(layers, path):
+    stack = LSTMStack(D, H, layers, weight_dropout=0.5).double()
+    x, h0, c0 = inputs(layers)
+    expected = unrolled_with(stack, thinned(stack, 5), x, h0, c0)
+    torch.manual_seed(5)
+    if path == "record":
+        torch.testing.assert_close(stack.record(x, (h0, c0)), expected, **EXACT)
+    else:
+        hidden, (h, c) = stack(x, (h0, c0))
+        torch.testing.assert_close(hidden, expected[-1].hidden, **EXACT)
+        torch.testing.assert_close(h, torch.stack([gates.hidden[:, -1] for gates in expected]), **EXACT)
+        torch.testing.assert_close(c, torch.stack([gates.cell[:, -1] for gates in expected]), **EXACT)
+    other, _ = stack(x, (h0, c0))  # the next batch has another mask
+    assert not torch.allclose(other, expected[-1].hidden)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_gradient_is_zero_where_a_weight_is_dropped(layers):
+    stack = LSTMStack(D, H, layers, weight_dropout=0.5).double()
+    x, *state = inputs(layers)
+    masks = [matrix != 0 for matrix in thinned(stack, 7)]
+    assert any(not mask.all() for mask in masks)
+    gradients = []
+    for run in (lambda: stack(x, state)[0], lambda: stack.record(x, state)[-1].hidden):
+        torch.manual_seed(7)
+        gradients.append(torch.autograd.grad(run().square().sum(), (x, *state, *stack.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+    by_name = dict(zip([name for name, _ in stack.named_parameters()], gradients[0][3:], strict=True))
+    for layer, mask in enumerate(masks):
+        torch.testing.assert_close(by_name[f"weight_hh_l{layer}"] != 0, mask)
+
+
+def test_both_paths_drop_the_same_under_the_same_state_of_the_generator():
+    """Weights, and activations between layers."""
+    stack = LSTMStack(D, H, 3, dropout=0.4, weight_dropout=0.3).double()
+    x, *state = inputs(3)
+    torch.manual_seed(11)
+    hidden, (h, c) = stack(x, state)
+    torch.manual_seed(11)
+    records = stack.record(x, state)
+    torch.testing.assert_close(records[-1].hidden, hidden, **EXACT)
+    torch.testing.assert_close(torch.stack([gates.hidden[:, -1] for gates in records]), h, **EXACT)
+    torch.testing.assert_close(torch.stack([gates.cell[:, -1] for gates in records]), c, **EXACT)
 
 
 def test_importing_the_package_imports_no_torch():

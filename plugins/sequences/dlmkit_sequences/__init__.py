@@ -1,0 +1,1 @@
+"""Sequence problems as data modules: long-term dependencies, and the five shapes."""

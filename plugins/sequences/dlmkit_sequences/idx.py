@@ -1,0 +1,119 @@
+"""The MNIST handwritten digits, from the four files that they come in or from a Hugging Face dataset."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlmkit.errors import UserError
+
+__all__ = ["FILES", "read_idx", "read_mnist"]
+
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+"""The images and the labels of both parts; each may end with .gz."""
+
+_BYTES = 8  # the code of unsigned bytes in an idx file
+
+
+@lru_cache(maxsize=1)
+def read_mnist(source: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """The pictures (N, 28, 28) and digits (N,) of ``train`` and ``test``, uint8 and int64.
+
+    Args:
+        source: A folder with the four idx files, or the name of a Hugging Face dataset.
+
+    Raises:
+        UserError: If there is no such thing, or it is damaged or of another kind.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if any(folder.rglob("*.parquet")):
+            return _hub(str(folder))
+        return {part: _part(folder, part) for part in FILES}
+    if folder.exists() or source.startswith((".", "/", "~")):
+        what = "this is a file" if folder.exists() else "there is no such folder"
+        raise UserError(what, "give the folder of the four idx files as data.source", str(folder))
+    return _hub(source)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array in an idx file of unsigned bytes, gzipped or not.
+
+    Raises:
+        UserError: If it is damaged or of another kind.
+    """
+    again = "fetch it again"
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as fault:
+        raise UserError(f"this file cannot be read: {fault}", again, str(path)) from fault
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != _BYTES:
+        raise UserError("this is no idx file of bytes", "give the files as MNIST comes", str(path))
+    head = 4 + 4 * raw[3]
+    if len(raw) < head:
+        raise UserError(f"this file ends after {len(raw)} bytes, in its head", again, str(path))
+    shape = np.frombuffer(raw, ">u4", raw[3], 4).tolist()
+    if len(raw) - head != math.prod(shape):
+        size = " × ".join(map(str, shape))
+        raise UserError(f"this file says {size} and holds {len(raw) - head:,} bytes", again, str(path))
+    return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    """The pictures and digits of one part, from idx files."""
+    missing = [f"{name}(.gz)" for names in FILES.values() for name in names if not _find(folder, name)]
+    if missing:
+        remedy = "put MNIST's four files there, or give their folder as data.source"
+        raise UserError(f"{', '.join(missing)} is not in this folder", remedy, str(folder))
+    paths = [path for name in FILES[part] if (path := _find(folder, name))]
+    pictures, digits = (read_idx(path) for path in paths)
+    for array, axes, path in ((pictures, 3, paths[0]), (digits, 1, paths[1])):
+        if array.ndim != axes:
+            what = f"this file has {array.ndim} axes and should have {axes}"
+            raise UserError(what, "give images and labels under their own names", str(path))
+    return _checked(pictures, digits, str(paths[1]))
+
+
+def _checked(pictures: np.ndarray, digits: np.ndarray, where: str) -> tuple[Tensor, Tensor]:
+    if len(pictures) != len(digits):
+        remedy = "give images and labels of one set"
+        raise UserError(f"there are {len(digits):,} labels to {len(pictures):,} images", remedy, where)
+    if len(digits) and digits.max() > 9:
+        raise UserError(f"there is a label {digits.max()}", "give a set of the ten digits", where)
+    return torch.from_numpy(pictures.copy()), torch.from_numpy(digits.astype(np.int64))
+
+
+def _hub(name: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """The same from a dataset with the columns ``image`` and ``label``."""
+    from datasets import exceptions, load_dataset
+
+    try:
+        found: Any = load_dataset(name)
+    except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
+        reason = str(fault).partition("\n")[0]
+        remedy = "give a folder with MNIST's four idx files as data.source, or check the connection"
+        raise UserError(f"this dataset cannot be loaded: {reason}", remedy, name) from fault
+    for part in FILES:
+        if part not in found or not {"image", "label"} <= set(found[part].column_names):
+            remedy = "give a dataset of digits such as ylecun/mnist"
+            raise UserError(f"this dataset has no split {part} with the columns image and label", remedy, name)
+    return {part: _checked(_pictures(found[part]), np.array(found[part]["label"]), name) for part in FILES}
+
+
+def _pictures(rows: Any) -> np.ndarray:
+    return np.stack([np.asarray(picture.convert("L")) for picture in rows["image"]])

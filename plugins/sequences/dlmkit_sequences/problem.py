@@ -1,0 +1,208 @@
+"""What every sequence problem has in common: a table of examples, its splits, and the order they come in.
+
+Dimensions: B sequences of a batch, T time steps, F numbers in a step, N examples of a split.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from dlmkit.data.module import Batch, DataModule, Split
+from dlmkit.errors import UserError
+
+__all__ = ["Answer", "Problem", "Target", "generator", "positive", "shortened", "sketch", "split_sizes"]
+
+Steps = tuple[list[str], list[str]]
+
+Answer = Literal["last", "each"]
+Target = Literal["class", "value"]
+
+_SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+
+
+class Problem(DataModule):
+    """A sequence problem with a fixed table of examples for each split.
+
+    The training examples come in an order that follows from the seed and the epoch, and those that fill no batch at
+    the epoch's end are left out. Validation and test take every example once, in the order of the table.
+
+    A batch holds ``input`` (B, T, F), float32, and ``target`` (B,) or (B, T): int64 classes, of which -100 asks for
+    nothing, or float32 values.
+
+    Args:
+        batch_size: Sequences in one batch over all processes together.
+        num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
+    """
+
+    shape: str
+    """Which of the five shapes of a sequence problem this is."""
+
+    @property
+    @abstractmethod
+    def input_size(self) -> int:
+        """Numbers F in each step."""
+
+    @property
+    @abstractmethod
+    def output_size(self) -> int:
+        """Classes, or 1 for a value."""
+
+    @property
+    @abstractmethod
+    def answer(self) -> Answer:
+        """Whether the last step answers, or each."""
+
+    @property
+    def target(self) -> Target:
+        """Whether the answer is a class or a value."""
+        return "class"
+
+    @abstractmethod
+    def table(self, split: Split) -> tuple[Tensor, Tensor]:
+        """All examples of a split as they are kept in memory: what goes in (N, ...) and what is asked for (N, ...)."""
+
+    def examples(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The input (B, T, F), float32, and the target (B,) or (B, T) made of some rows of the table.
+
+        Args:
+            inputs: Rows of the table's first part (B, ...).
+            targets: Rows of its second part (B, ...).
+        """
+        return inputs.float(), targets
+
+    def size(self, split: Split) -> int:
+        """The number of examples N of a split."""
+        return len(self.table(split)[1])
+
+    def setup(self, stage: str) -> None:
+        """Make the tables in every process, so that a fault is found before there is a run.
+
+        Args:
+            stage: What the trainer is about to do; all splits are made whatever it is.
+        """
+        for split in _SPLITS:
+            self.table(split)
+
+    @abstractmethod
+    def steps(self, input: Tensor, target: Tensor) -> Steps:
+        """What goes in and what is asked for at each step, in words for the drawing; empty where nothing is.
+
+        A long sequence may be shortened to some of its steps.
+
+        Args:
+            input: One sequence (T, F).
+            target: What is asked of it: a scalar, or (T,).
+        """
+
+    @abstractmethod
+    def tell(self, input: Tensor, target: Tensor, answer: Tensor) -> list[str]:
+        """A sequence, the right answer and the net's answer, for a person to read.
+
+        Args:
+            input: One sequence (T, F).
+            target: What is asked of it: a scalar, or (T,).
+            answer: What the net says, like the target.
+        """
+
+    def batches(self, split: Split) -> int:
+        """The number of batches in one epoch of a split."""
+        full, rest = divmod(self.size(split), self.batch_size)
+        if split == "train":
+            if not full:
+                what = f"a batch of {self.batch_size} is more than the {self.size(split):,} training examples"
+                raise UserError(what, f"give at most {self.size(split):,}", "data.batch_size")
+            return full
+        return full + (rest > 0)
+
+    def batch(self, split: Split, epoch: int, index: int, rank: int, world: int) -> Batch:
+        """One process's part of one batch; the last ones of validation and test share out what there is."""
+        count = self.batches(split)
+        if not 0 <= index < count:
+            raise IndexError(f"batch {index} of {count}")
+        if split == "train":
+            rows = _order(self.seed, epoch, self.size(split))[index * self.batch_size : (index + 1) * self.batch_size]
+        else:  # batches of nearly equal size, so that none is too small for the processes
+            rows = torch.arange(self.size(split) * index // count, self.size(split) * (index + 1) // count)
+        rows = rows[len(rows) * rank // world : len(rows) * (rank + 1) // world]
+        inputs, targets = self.examples(*(part[rows] for part in self.table(split)))
+        return {"input": inputs, "target": targets}
+
+    def sizes(self) -> str:
+        """How many examples there are, in words."""
+        train, val, test = (self.size(split) for split in _SPLITS)
+        return f"{train:,} training, {val:,} validation and {test:,} test sequences"
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> Tensor:
+    """The order of the training examples in an epoch (N,), int64."""
+    return torch.from_numpy(np.random.default_rng(np.random.SeedSequence((seed, epoch))).permutation(count))
+
+
+def generator(seed: int, split: Split) -> torch.Generator:
+    """Random numbers for the examples of a split, which follow from the run's seed.
+
+    Args:
+        seed: The run's seed.
+        split: ``train``, ``val`` or ``test``.
+    """
+    # The further number keeps these streams apart from those of the epochs.
+    state = np.random.SeedSequence((seed, _SPLITS[split], 1)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def positive(**figures: int) -> None:
+    """Refuse what is below 1.
+
+    Raises:
+        UserError: That names the first such option.
+    """
+    for name, figure in figures.items():
+        if figure < 1:
+            raise UserError(f"{name} is {figure}", "give at least 1", f"data.{name}")
+
+
+def split_sizes(train: int, val: int, test: int) -> Mapping[Split, int]:
+    """The sizes of the splits by name."""
+    positive(train_size=train, val_size=val, test_size=test)
+    return {"train": train, "val": val, "test": test}
+
+
+def shortened(inputs: list[str], outputs: list[str], kept: Iterable[int]) -> Steps:
+    """Some of many steps, with an ellipsis for what lies between them.
+
+    Args:
+        inputs: What goes in at each step.
+        outputs: What is asked for at each step.
+        kept: Which steps to keep.
+    """
+    short: Steps = ([], [])
+    last = -1
+    for step in sorted({step for step in kept if 0 <= step < len(inputs)}):
+        if step > last + 1:
+            short[0].append("…")
+            short[1].append("")
+        short[0].append(inputs[step])
+        short[1].append(outputs[step])
+        last = step
+    return short
+
+
+def sketch(picture: Tensor, rows: int, columns: int) -> str:
+    """A picture in lines of blocks.
+
+    Args:
+        picture: Ink from 0 to 1 (H, W).
+        rows: Lines.
+        columns: Characters in a line.
+    """
+    cells = adaptive_avg_pool2d(picture.clamp(0, 1)[None], (rows, columns))[0]
+    return "\n".join("".join(" ░▒▓█"[min(4, int(5 * ink))] for ink in row) for row in cells.tolist())
