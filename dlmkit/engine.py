@@ -25,7 +25,7 @@ from dlmkit.errors import Faults, UserError
 from dlmkit.recipe import Recipe
 from dlmkit.tasks.task import Task
 
-__all__ = ["Allowed", "Engine", "build", "data_and_model", "load_checkpoint", "load_task"]
+__all__ = ["Allowed", "Engine", "build", "data_and_model", "load_checkpoint", "links", "load_task"]
 
 # Below these a recipe may name any class; naming torch as a whole would let a recipe run shell commands.
 _TRUSTED = ("dlmkit", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
@@ -76,7 +76,7 @@ class Engine(LightningCLI):
         self.own_callbacks = list(callbacks)
         types = data_and_model(recipe)
         self.model_type, self.data_type = types["model"], types["data"]
-        self.links = _links(self.data_type, self.model_type)
+        self.links = links(self.data_type, self.model_type)
         self.typed = self._take_typed()
         super().__init__(
             run=False,
@@ -319,7 +319,7 @@ def _import(recipe: Recipe, word: str, base: type) -> type:
     return loaded
 
 
-def _links(data: type, model: type) -> list[str]:
+def links(data: type, model: type) -> list[str]:
     """What the data knows and the model takes, by name."""
     known = {n for n, v in inspect.getmembers(data) if isinstance(v, property) and not n.startswith("_")}
     known -= {n for n, v in inspect.getmembers(LightningDataModule) if isinstance(v, property)}

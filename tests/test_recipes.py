@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 
 from dlmkit import plugins, recipe
 from dlmkit.diagnosis import diagnose, fill_defaults
-from dlmkit.engine import Allowed, data_and_model
+from dlmkit.engine import Allowed, data_and_model, links
 
 RECIPES = [entry for entry in plugins.installed() if entry.kind == "recipes"]
 
@@ -26,7 +26,7 @@ def test_recipe_is_sound(entry):
     Allowed().apply(read)
     types = {**data_and_model(read), "trainer": Trainer}
     config = fill_defaults(read.config, {word: types[word] for word in ("model", "data")})
-    faults = diagnose(read, config, types, links=["vocab_size"])
+    faults = diagnose(read, config, types, links(types["data"], types["model"]))
     assert not [line for fault in faults for line in fault.lines()]
 
 

@@ -85,7 +85,7 @@ class SequenceTask(Task):
     def _carried(self, reset: Tensor) -> State | None:
         """The state of each stream, zero where it starts anew."""
         state = self._states[self.training]
-        if state is None or state[0].shape[self.state_batch_dim] != len(reset):
+        if not state or state[0].shape[self.state_batch_dim] != len(reset):
             return None
         kept = []
         for s in state:
