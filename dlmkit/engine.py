@@ -25,7 +25,7 @@ from dlmkit.errors import Faults, UserError
 from dlmkit.recipe import Recipe
 from dlmkit.tasks.task import Task
 
-__all__ = ["Allowed", "Engine", "build", "data_and_model", "load_checkpoint", "links", "load_task"]
+__all__ = ["Allowed", "Engine", "build", "data_and_model", "links", "load_checkpoint", "load_task"]
 
 # Below these a recipe may name any class; naming torch as a whole would let a recipe run shell commands.
 _TRUSTED = ("dlmkit", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")

@@ -45,8 +45,13 @@ def _about(file: Path) -> str:
 
 
 def requirements() -> str:
-    """What ``pip install -r requirements.txt`` installs: the core, and every plugin."""
-    return "\n".join(["-e .", *(f"-e plugins/{file.parent.name}" for file in _plugins())])
+    """What ``pip install -r requirements.txt`` installs: the core, and every plugin with all its extras."""
+    rows = ["-e ."]
+    for file in _plugins():
+        extras = tomllib.loads(file.read_text(encoding="utf-8"))["project"].get("optional-dependencies", {})
+        chosen = f"[{','.join(sorted(extras))}]" if extras else ""
+        rows.append(f"-e plugins/{file.parent.name}{chosen}")
+    return "\n".join(rows)
 
 
 def _plugins() -> list[Path]:
