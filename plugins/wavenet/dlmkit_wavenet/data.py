@@ -30,6 +30,9 @@ class Audio(Sounds):
 
     For the windows and the batches see `Sounds`.
 
+    References:
+        | WaveNet: A Generative Model for Raw Audio (van den Oord et al., 2016), section 3.1: several speakers
+
     Args:
         source: What to read: sound files (~ and * are expanded), a folder of them, or the name of a Hugging Face
             dataset; its columns label and speaker, if it has them, tell class and speaker.

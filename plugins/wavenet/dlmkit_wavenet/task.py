@@ -137,7 +137,7 @@ class WaveNet(Task):
         for kind in self.counts:
             self.names[kind] = list(getattr(data, f"{kind}_names", []))
         if callable(prompts := getattr(data, "prompts", None)) and any(self.counts.values()):
-            known = prompts(KEPT)  # small numbers, kept small in every checkpoint
+            known = prompts(max(KEPT, self.counts["class"]))  # small numbers, kept small in every checkpoint
             self.examples = {k: known[k].to(torch.int16) for k in ("condition", "speaker", "local") if k in known}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -186,21 +186,28 @@ class WaveNet(Task):
             UserError: If there is no such class, or no classes at all.
         """
         found = {}
+        rows = self._rows(n, None if chosen is None else self._number("class", chosen))
         for kind, asked, key in (("class", chosen, "condition"), ("speaker", speaker, "speaker")):
             if asked is not None:
                 found[key] = torch.tensor([self._number(kind, asked)] * n)
             elif self.counts[kind]:
-                found[key] = self._example(key, n, torch.arange(n) % self.counts[kind])
+                found[key] = self._example(key, rows, torch.arange(n) % self.counts[kind])
         if local is not None:
             numbers = torch.tensor([self._number("local", word) for word in local.split(",")])
             found["local"] = numbers[torch.arange(length) * len(numbers) // max(1, length)].expand(n, -1)
         elif self.counts["local"]:
-            found["local"] = self._example("local", n, torch.zeros(n, 1, dtype=torch.int64))
+            found["local"] = self._example("local", rows, torch.zeros(n, 1, dtype=torch.int64))
         return Conditions(**{key: value.to(self.device) for key, value in found.items()})
 
-    def _example(self, key: str, n: int, otherwise: Tensor) -> Tensor:
+    def _rows(self, n: int, number: int | None) -> Tensor:
+        """Which examples n sounds take after, int64: those of one class, if it is asked for and there are any."""
+        classes = self.examples.get("condition")
+        fitting = torch.arange(0) if number is None or classes is None else (classes == number).nonzero().flatten()
+        return fitting[torch.arange(n) % len(fitting)] if len(fitting) else torch.arange(n)
+
+    def _example(self, key: str, rows: Tensor, otherwise: Tensor) -> Tensor:
         known = self.examples.get(key)
-        return otherwise if known is None else known[torch.arange(n) % len(known)].long()
+        return otherwise if known is None else known[rows % len(known)].long()
 
     def _number(self, kind: str, asked: str) -> int:
         count, names, asked = self.counts[kind], self.names.get(kind, []), asked.strip()

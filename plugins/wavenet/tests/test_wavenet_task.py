@@ -116,6 +116,20 @@ def test_a_checkpoint_brings_the_conditions():
     assert other.conditions(2).local.tolist() == [[1, 2, 3]] * 2
 
 
+def test_a_class_that_is_asked_for_takes_after_examples_of_its_own():
+    net = task(classes=3, local_classes=4)
+    net.examples = {
+        "condition": torch.tensor([0, 1, 2, 1], dtype=torch.int16),
+        "local": torch.tensor([[0, 0], [1, 1], [2, 2], [3, 3]], dtype=torch.int16),
+    }
+    given = net.conditions(3, "1")
+    assert given.condition.tolist() == [1, 1, 1]
+    assert given.local.tolist() == [[1, 1], [3, 3], [1, 1]]
+    by_turns = net.conditions(5)
+    assert by_turns.condition.tolist() == [0, 1, 2, 1, 0]
+    assert by_turns.local[:, 0].tolist() == [0, 1, 2, 3, 0]
+
+
 @pytest.mark.parametrize("answer", ["last", "each"])
 def test_a_problem_is_answered_where_it_is_asked(answer):
     net = WaveNetProblem(2, 3, answer, "class", kernel_size=3, layers=3, channels=4, dropout=0.1).eval()
