@@ -94,7 +94,7 @@ def locate(name: str, where: str = "") -> Path:
     """
     path = Path(name).expanduser()
     looks_like_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
-    if not looks_like_file or name in plugins.names("recipes"):
+    if not looks_like_file or name.rpartition(":")[2] in plugins.names("recipes"):
         return Path(plugins.find("recipes", name, where).value)
     if path.is_file():
         return path

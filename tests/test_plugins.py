@@ -60,7 +60,8 @@ def test_recipes_may_lie_in_a_folder(tiny, site, install, train):
     (folder / "recipes" / "deep" / "two.yaml").write_text("extends: deep/one\ntrainer: {max_steps: 3}\n")
     install("many", {"dlmkit.recipes": {"many": "many.recipes"}})
     assert {"deep/one", "deep/two"} <= set(plugins.names("recipes"))
-    run = train("deep/two")
+    assert plugins.find("recipes", "many:deep/one") == plugins.find("recipes", "deep/one")
+    run = train("many:deep/two")
     assert run.name.startswith("two-")
     assert json.loads((run / "summary.json").read_text())["steps"] == 3
 
