@@ -59,7 +59,7 @@ def told(refused, write):
         (recipe("trainer:\n  max_steps: 2", "trainer: fast"), 7, "trainer is not a mapping"),
         (recipe("class_path: tiny", "class_path: tinny"), 2, "no task is called tinny; did you mean tiny?"),
         (recipe("class_path: beats", "class_path: baets"), 6, "no data is called baets; did you mean beats"),
-        (recipe("class_path: tiny", "class_path: perceiver"), 2, "no task is called perceiver; if it is a plugin: pip i"),
+        (recipe("class_path: tiny", "class_path: hopnet"), 2, "no task is called hopnet; if it is a plugin: pip i"),
     ],
 )
 def test_the_line_of_a_fault_in_the_text(told, text, line, what):
