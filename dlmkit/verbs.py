@@ -461,7 +461,7 @@ def _sample_options(cls: type, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _require_type(cls: type, names: list[str], name: str, value: Any) -> None:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentError, ArgumentParser
 
     from dlmkit.diagnosis import in_words
     from dlmkit.notation import plain_type
@@ -471,6 +471,6 @@ def _require_type(cls: type, names: list[str], name: str, value: Any) -> None:
     parser.add_method_arguments(cls, "sample", fail_untyped=False, skip=set(names) - {name})
     try:
         parser.parse_object({name: value})
-    except Exception:
+    except ArgumentError:
         written = next(o.written for o in method_options(cls, "sample") if o.name == name)
         raise UserError(f"--{name} is {value!r}", f"sample takes {in_words(plain_type(written))} there") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from dlmkit import SequenceProblem, TokenModel
@@ -177,6 +178,7 @@ class LSTMProblem(SequenceProblem):
         | Long Short-Term Memory (Hochreiter & Schmidhuber, 1997)
         | An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling (Bai, Kolter &
           Koltun, 2018), for the problems on long-term dependencies
+        | Bidirectional Recurrent Neural Networks (Schuster & Paliwal, 1997), for reading from both ends
 
     Args:
         input_size: Numbers in each step; follows from the data.
@@ -188,6 +190,7 @@ class LSTMProblem(SequenceProblem):
         dropout: Fraction of activations dropped between layers.
         forget_bias: Bias that the forget gates start with; a larger one lets memory last longer from the beginning.
         orthogonal: Whether the recurrent matrices start orthogonal, which neither shrinks nor grows what is remembered.
+        bidirectional: Whether a second LSTM reads from the end, so that an answer also knows what comes later.
         optimizer: Makes the optimiser from the parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
     """
@@ -203,11 +206,20 @@ class LSTMProblem(SequenceProblem):
         dropout: float = 0.0,
         forget_bias: float = 1.0,
         orthogonal: bool = True,
+        bidirectional: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(hidden_size, input_size, output_size, answer, target, **kwargs)
-        self.recurrence = LSTMStack(input_size, hidden_size, num_layers, dropout, forget_bias, orthogonal=orthogonal)
+        super().__init__((1 + bidirectional) * hidden_size, input_size, output_size, answer, target, **kwargs)
+        layers = [
+            LSTMStack(input_size, hidden_size, num_layers, dropout, forget_bias, orthogonal=orthogonal)
+            for _ in range(1 + bidirectional)
+        ]
+        self.recurrence = layers[0]
+        self.from_the_end = layers[1] if bidirectional else None
 
     def features(self, x: Tensor) -> Tensor:
-        """Hidden states (B, T, H) of the last layer for inputs (B, T, F)."""
-        return self.recurrence(x)[0]
+        """Hidden states (B, T, H) of the last layer for inputs (B, T, F); (B, T, 2H) where both ends are read from."""
+        hidden: Tensor = self.recurrence(x)[0]
+        if self.from_the_end is None:
+            return hidden
+        return torch.cat((hidden, self.from_the_end(x.flip(1))[0].flip(1)), dim=2)

@@ -331,3 +331,17 @@ def test_both_paths_drop_the_same_under_the_same_state_of_the_generator():
 def test_importing_the_package_imports_no_torch():
     code = "import sys, dlmkit_lstm; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_reading_from_both_ends_is_two_layers_of_which_one_sees_the_sequence_reversed():
+    from dlmkit_lstm.task import LSTMProblem
+
+    net = LSTMProblem(D, 3, "each", "class", hidden_size=H, bidirectional=True).double()
+    x, _, _ = inputs()
+    theirs = nn.LSTM(D, H, batch_first=True, bidirectional=True, dtype=torch.float64)
+    for suffix, stack in (("", net.recurrence), ("_reverse", net.from_the_end)):
+        for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+            getattr(theirs, name + suffix).data.copy_(getattr(stack, name))
+    torch.testing.assert_close(net.features(x), theirs(x)[0], **EXACT)
+    assert net(x).shape == (B, T, 3)
+    assert LSTMProblem(D, 3, "each", "class", hidden_size=H).from_the_end is None
