@@ -99,7 +99,8 @@ def locate(name: str, where: str = "") -> Path:
     if path.is_file():
         return path
     near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-    remedy = did_you_mean(path.name, near, "dlmkit list shows the installed recipes, dlmkit copy makes one your own")
+    remedy = did_you_mean(path.name, near) or did_you_mean(name, plugins.names("recipes"))
+    remedy = remedy or "dlmkit list shows the installed recipes, dlmkit copy makes one your own"
     raise UserError(f"there is no file {path}", remedy, where)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dlmkit import plugins
+from dlmkit import plugins, recipe
 from dlmkit.errors import UserError
 
 SUBCLASS = """
@@ -61,6 +61,8 @@ def test_recipes_may_lie_in_a_folder(tiny, site, install, train):
     install("many", {"dlmkit.recipes": {"many": "many.recipes"}})
     assert {"deep/one", "deep/two"} <= set(plugins.names("recipes"))
     assert plugins.find("recipes", "many:deep/one") == plugins.find("recipes", "deep/one")
+    with pytest.raises(UserError, match="did you mean deep/two or deep/one"):
+        recipe.locate("deep/tow")
     run = train("many:deep/two")
     assert run.name.startswith("two-")
     assert json.loads((run / "summary.json").read_text())["steps"] == 3
