@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dlmkit import SequenceProblem, TokenModel
+from dlmkit import SequenceProblem
 from dlmkit_lstm.coupled import CoupledLSTMStack
 from dlmkit_lstm.gated import GatedTask
 from dlmkit_lstm.model import LSTMStack
@@ -48,23 +48,7 @@ class LSTM(GatedTask):
         lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        hidden_size: int = 256,
-        num_layers: int = 1,
-        embedding_size: int | None = None,
-        dropout: float = 0.0,
-        forget_bias: float = 1.0,
-        embedding_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
-        orthogonal: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        width = hidden_size if embedding_size is None else embedding_size
-        layers = LSTMStack(width, hidden_size, num_layers, dropout, forget_bias, weight_dropout, orthogonal)
-        self.net = TokenModel(vocab_size, layers, width, hidden_size, embedding_dropout, dropout)
+    stack: ClassVar[type[nn.Module]] = LSTMStack
 
 
 class PeepholeLSTM(GatedTask):
@@ -100,23 +84,7 @@ class PeepholeLSTM(GatedTask):
 
     layers_name: ClassVar[str] = "an LSTM with peepholes"
 
-    def __init__(
-        self,
-        vocab_size: int,
-        hidden_size: int = 256,
-        num_layers: int = 1,
-        embedding_size: int | None = None,
-        dropout: float = 0.0,
-        forget_bias: float = 1.0,
-        embedding_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
-        orthogonal: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        width = hidden_size if embedding_size is None else embedding_size
-        layers = PeepholeLSTMStack(width, hidden_size, num_layers, dropout, forget_bias, weight_dropout, orthogonal)
-        self.net = TokenModel(vocab_size, layers, width, hidden_size, embedding_dropout, dropout)
+    stack: ClassVar[type[nn.Module]] = PeepholeLSTMStack
 
 
 class CoupledLSTM(GatedTask):
@@ -150,23 +118,7 @@ class CoupledLSTM(GatedTask):
 
     layers_name: ClassVar[str] = "an LSTM with i = 1 - f"
 
-    def __init__(
-        self,
-        vocab_size: int,
-        hidden_size: int = 256,
-        num_layers: int = 1,
-        embedding_size: int | None = None,
-        dropout: float = 0.0,
-        forget_bias: float = 1.0,
-        embedding_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
-        orthogonal: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        width = hidden_size if embedding_size is None else embedding_size
-        layers = CoupledLSTMStack(width, hidden_size, num_layers, dropout, forget_bias, weight_dropout, orthogonal)
-        self.net = TokenModel(vocab_size, layers, width, hidden_size, embedding_dropout, dropout)
+    stack: ClassVar[type[nn.Module]] = CoupledLSTMStack
 
 
 class LSTMProblem(SequenceProblem):
