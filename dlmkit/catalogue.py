@@ -58,11 +58,9 @@ def _print_rows(faults: dict[Entry, str]) -> None:
 
 
 def _about(entry: Entry) -> str:
-    """One line: a plugin's summary, or the first words of a recipe."""
-    if entry.kind == "tasks":
-        return entry.summary
-    if entry.kind == "data":
-        return entry.value
+    """One line: what a class or a recipe says of itself first."""
+    if entry.kind != "recipes":
+        return entry.about
     with open(entry.value, encoding="utf-8") as file:
         comments = [line.lstrip("# ").strip() for line in file.read(2000).splitlines() if line.startswith("#")]
     return next((line for line in comments if not line.startswith("dlmkit ")), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,6 +33,7 @@ class Entry:
         package: The distribution that registers it.
         version: That distribution's version.
         fault: What is visibly wrong with it, empty when nothing is.
+        summary: What its distribution says of itself.
     """
 
     kind: str
@@ -46,6 +48,18 @@ class Entry:
     def path(self) -> str:
         """The import path in the form that a recipe's ``class_path`` takes."""
         return self.value.replace(":", ".")
+
+    @property
+    def about(self) -> str:
+        """One line: what the class's docstring begins with, or the package's summary; nothing is imported."""
+        module, _, name = self.value.partition(":")
+        head = rf'^class {re.escape(name)}\b[^:]*:\n\s+r?"""(.+?)(?:"""|$)'
+        for file in filter(os.path.isfile, _module_places(module)):
+            with open(file, encoding="utf-8", errors="replace") as text:
+                found = re.search(head, text.read(), re.MULTILINE)
+            if found:
+                return found[1].replace("`", "")
+        return self.summary
 
 
 @cache
@@ -198,14 +212,18 @@ def _fault(dist: metadata.Distribution, package: str, value: str, folder: Path |
 
 
 def _module_exists(module: str) -> bool:
+    return any(os.path.exists(place) for place in _module_places(module))
+
+
+def _module_places(module: str) -> Iterator[str]:
+    """Where a module may lie, as a file or a folder, found without importing it."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
-    if spec is None:
-        return False
-    places = spec.submodule_search_locations or []
-    return not rest or any(
-        os.path.exists(os.path.join(p, *rest) + ".py") or os.path.isdir(os.path.join(p, *rest)) for p in places
-    )
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for ending in (".py", "/__init__.py", ""):
+            yield os.path.join(folder, *rest) + ending
+    if spec and not rest and spec.origin:
+        yield spec.origin
 
 
 def _with_clash(entry: Entry, claims: list[Entry]) -> Entry:

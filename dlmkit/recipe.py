@@ -1,7 +1,8 @@
 """Finds and reads a recipe, and knows the file and line of every key in it.
 
 A recipe is LightningCLI's YAML with two additions: ``class_path`` also takes a registered name, and ``extends`` names
-a recipe to build on. Nothing here imports torch, so a fault that the text alone shows is told at once.
+a recipe to build on. As in LightningCLI, ``callbacks+`` adds to a list that ``callbacks`` would replace. Nothing here
+imports torch, so a fault that the text alone shows is told at once.
 """
 
 from __future__ import annotations
@@ -283,13 +284,16 @@ def _note(places: dict[Key, str], key: Key, name: str, node: yaml.Node) -> Key:
 
 
 def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Key) -> None:
-    """Merge a mapping into the recipe: mappings merge, everything else replaces."""
+    """Merge a mapping into the recipe: mappings merge, ``word+`` adds to the list ``word``, all else replaces."""
     base = _at(recipe.config, key)
     path = over.get("class_path")
     if path is not None and not _classes(key, path) & _classes(key, base.get("class_path", path)):
         base.pop("init_args", None)  # they belonged to the other class
     for word, value in over.items():
         below = (*key, word)
+        if word.endswith("+"):
+            _append(recipe, below, value, places)
+            continue
         for noted in [k for k in places if k == below]:
             recipe.places[noted] = places[noted]
         if isinstance(value, dict) and isinstance(base.get(word), dict):
@@ -299,6 +303,19 @@ def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Ke
         else:
             base[word] = value
             recipe.places.update({k: p for k, p in places.items() if k[: len(below)] == below})
+
+
+def _append(recipe: Recipe, key: Key, value: Any, places: dict[Key, str]) -> None:
+    """Add to the list whose name is the last word of the key without its ``+``, as LightningCLI does."""
+    parent, listed = _at(recipe.config, key[:-1]), (*key[:-1], key[-1].removesuffix("+"))
+    there, more = (v if isinstance(v, list) else [v] for v in (parent.get(listed[-1]) or [], value))
+    parent[listed[-1]] = [*there, *more]
+    for noted, place in places.items():
+        if noted[: len(key)] == key and len(noted) > len(key):
+            index = str(int(noted[len(key)]) + len(there)) if noted[len(key)].isdigit() else str(len(there))
+            below = noted[len(key) + 1 :] if noted[len(key)].isdigit() else noted[len(key) :]
+            recipe.places[*listed, index, *below] = place
+    recipe.places.setdefault(listed, places.get(key, COMMAND_LINE))
 
 
 def _classes(key: Key, word: Any) -> set[str]:
@@ -360,6 +377,8 @@ def _override(recipe: Recipe, key: Key, value: Any) -> None:
             _merge(recipe, {word: {"class_path": value}}, {}, ())
         elif isinstance(value, dict) and isinstance(node.get(word), dict):
             _merge(recipe, value, {}, full)
+        elif word.endswith("+"):
+            _append(recipe, full, value, {})
         else:
             node[word] = value
 

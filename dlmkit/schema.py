@@ -94,7 +94,7 @@ def recipe_schema(recipe: Recipe) -> Schema:
         "properties": {
             "seed_everything": {"type": "integer", "description": "Of all random numbers; 1 when left out."},
             "extends": {
-                "description": "A recipe to build on: mappings merge, everything else replaces.",
+                "description": "A recipe to build on: mappings merge, NAME+ adds to a list, everything else replaces.",
                 "anyOf": [{"enum": plugins.names("recipes")}, {"type": "string"}],
             },
             "model": _part(recipe, "model", "tasks", "What is trained."),
@@ -192,7 +192,7 @@ def _part(recipe: Recipe, word: str, kind: str, text: str) -> Schema:
     entries = [e for e in plugins.installed() if e.kind == kind]
     path = recipe.config[word]["class_path"]
     own = {path}.union(*({e.name, f"{e.package}:{e.name}"} for e in entries if e.path == path))
-    names = [*_named({e.name: e.summary or e.value for e in entries}), _DOTTED, _QUALIFIED]
+    names = [*_named({e.name: e.about or e.value for e in entries}), _DOTTED, _QUALIFIED]
     another = {"required": ["class_path"], "properties": {"class_path": {"not": {"enum": sorted(own)}}}}
     return {
         "description": text,
@@ -227,6 +227,8 @@ def _options_schema(options: Iterable[Option]) -> Schema:
         if _is_json(option.default) and not option.required and option.default is not None:
             about["default"] = option.default
         properties[option.name] = {**about, **_with_null(type_schema(option.hint), option)}
+        if "'array'" in str(properties[option.name]):
+            properties[f"{option.name}+"] = {"type": "array", "description": f"What is added to {option.name}."}
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 

@@ -90,9 +90,10 @@ def test_list_names_everything_in_columns(command):
     heads = [line for line in outcome.out.splitlines() if not line.startswith(" ")]
     assert heads == ["plugins:", "data:", "recipes:"]
     rows = [line.split(maxsplit=3) for line in outcome.out.splitlines() if line.startswith("  ")]
-    assert ["tiny", "dlmkit-tiny", "1.0", "The package dlmkit-tiny"] in rows
+    assert ["tiny", "dlmkit-tiny", "1.0", "A gated recurrent net that takes milliseconds."] in rows
     assert ["tiny", "dlmkit-tiny", "1.0", "A net of a few numbers on walks over a ring."] in rows
-    assert ["beats", "dlmkit-tiny", "1.0", "dlmkit_tiny.data:Beats"] in rows
+    walk = "A walk over a ring of symbols; streams run on from batch to batch, every epoch is another walk."
+    assert ["beats", "dlmkit-tiny", "1.0", walk] in rows
 
 
 def test_list_for_programs(command):

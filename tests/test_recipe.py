@@ -169,6 +169,18 @@ def test_the_name_of_a_run_is_that_of_its_recipe(base):
 # ---------- extends
 
 
+def test_a_plus_adds_to_a_list_where_it_would_be_replaced(base, write):
+    file = write("more.yaml", "extends: base.yaml\nmodel: {init_args: {depths+: [3, 4]}}\ntrainer: {callbacks+: [a]}\n")
+    overlay = write("overlay.yaml", "trainer:\n  callbacks+:\n  - class_path: b\n    init_args: {c: 1}\n")
+    recipe = read(str(file), ["--model.depths+=5", "--trainer.callbacks+=[d, e]"], [str(overlay)])
+    assert model_args(recipe)["depths"] == [1, 2, 3, 4, 5]
+    callbacks = recipe.config["trainer"]["callbacks"]
+    assert callbacks == ["a", {"class_path": "b", "init_args": {"c": 1}}, "d", "e"]
+    assert recipe.place(("trainer", "callbacks", "1", "init_args", "c")).endswith("overlay.yaml:4")
+    assert recipe.place(("model", "init_args", "depths", "2")).endswith("more.yaml:2")
+    assert not any(word.endswith("+") for word in recipe.config["trainer"])
+
+
 def test_mappings_merge_and_lists_replace(base, write):
     path = write(
         "my.yaml",
