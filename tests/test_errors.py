@@ -518,6 +518,22 @@ def test_a_name_that_is_none(refused, name):
     assert line.startswith("--name: ")
 
 
+def test_a_mistake_that_a_task_finds_when_it_is_set_up_leaves_no_folder(refused, install):
+    task = """
+        from dlmkit.errors import UserError
+        from dlmkit_tiny.task import Tiny
+
+        class Late(Tiny):
+            "Finds a mistake late."
+
+            def setup(self, stage):
+                raise UserError("the encoder has 3 units", "give 3", "model.width")
+        """
+    install("dlmkit-late", {"dlmkit.tasks": {"late": "late:Late"}}, late=task)
+    (line,) = refused("run", "tiny", "--model=late")
+    assert line.endswith("the encoder has 3 units; give 3")
+
+
 def test_bad_options_of_the_command(refused):
     (line,) = refused("run", "tiny", "--show-every=often")
     assert line.startswith("argument --show-every: invalid int value: 'often'")

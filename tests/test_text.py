@@ -272,6 +272,24 @@ def test_a_folder_keeps_its_own_splits(tmp_path):
     assert sources.read_corpus(str(tmp_path / "test.jsonl"), None, "body").texts == {"train": texts["test"]}
 
 
+@pytest.mark.parametrize(
+    ("place", "train", "val"), [("end", slice(0, 700), slice(700, 900)), ("start", slice(200, 900), slice(0, 200))]
+)
+def test_validation_is_cut_off_either_end_of_the_training_text(tmp_path, place, train, val):
+    text = "".join(chr(97 + n % 23) for n in range(1000))
+    (tmp_path / "a.txt").write_text(text)
+    texts = Characters(str(tmp_path / "a.txt"), val_fraction=0.2, val_place=place)._texts
+    assert texts == {"train": text[train], "val": text[val], "test": text[900:]}
+
+
+def test_validation_at_the_start_of_a_text_whose_test_split_is_its_own(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"text": "abcdefghi"}\n' * 2)
+    (tmp_path / "test.jsonl").write_text('{"text": "xyz"}\n')
+    texts = Characters(str(tmp_path), val_fraction=0.5, val_place="start")._texts
+    assert texts["val"] + texts["train"] == "abcdefghi\nabcdefghi" and len(texts["val"]) == 10
+    assert texts["test"] == "xyz"
+
+
 def test_a_dataset_out_of_reach_is_told(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"^owner/name: this dataset cannot be loaded: .*; check the spelling, .*file$"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dlmkit import runs
 from dlmkit.callbacks.checkpoints import LastCheckpoint
 from dlmkit.callbacks.media import ShowMedia
 from dlmkit.data.module import DataModule
+from dlmkit.errors import UserError
 from dlmkit.screen import print_rows
 from dlmkit.tracking import MetricsFile, wandb_logger
 
@@ -103,10 +105,13 @@ class RunFolder(Callback):
                 states[callback.state_key] = _moved(state, state["dirpath"], here)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop the clock, and close the tracker, so that what it has is on disk."""
+        """Stop the clock, and close the tracker, so that what it has is on disk; a mistake told at once leaves none."""
         if self.metrics is not None:
             self.metrics.times.stop(trainer.global_step - 1)
         self.close(trainer, "failed")
+        made = self.resumed is None and self.folder != Path() and trainer.is_global_zero
+        if made and isinstance(exception, UserError) and not trainer.global_step:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self, trainer: Trainer, status: str) -> None:
         """Tell the loggers that the run is over; Weights & Biases writes what it still holds."""

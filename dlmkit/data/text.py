@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -65,8 +65,9 @@ class Text(DataModule):
         column: The column of a dataset that holds the text.
         batch_size: Streams in one batch over all processes together.
         length: Time steps in one batch, the reach of truncated back-propagation.
-        val_fraction: Share of the text for validation, cut off before the test split. A dataset that has a split of
-            its own keeps it.
+        val_fraction: Share of the text for validation. A dataset that has a split of its own keeps it.
+        val_place: Where validation is cut off the training text: its end, next to the test split, or its start, so that
+            training reads up to the very place where the test begins.
         test_fraction: Share of the text, its end, for the test. A dataset that has a split of its own keeps it.
         own_splits: Whether a dataset keeps the splits that it comes with; otherwise they are joined and cut anew.
         num_workers: Processes that load ahead; 0 loads in the training process, which takes microseconds a batch.
@@ -88,6 +89,7 @@ class Text(DataModule):
         batch_size: int = 32,
         length: int = 128,
         val_fraction: float = 0.1,
+        val_place: Literal["start", "end"] = "end",
         test_fraction: float = 0.1,
         own_splits: bool = True,
         num_workers: int = 0,
@@ -104,7 +106,8 @@ class Text(DataModule):
             what = f"val_fraction {val_fraction} and test_fraction {test_fraction} leave nothing for training"
             raise UserError(what, "give shares that stay below 1 together", "data.val_fraction")
         self.source, self.subset, self.column, self.length = source, subset, column, length
-        self.val_fraction, self.test_fraction, self.own_splits = val_fraction, test_fraction, own_splits
+        self.val_fraction, self.val_place = val_fraction, val_place
+        self.test_fraction, self.own_splits = test_fraction, own_splits
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -202,9 +205,11 @@ class Text(DataModule):
         if not self.own_splits:
             own = {"train": "".join(own[split] for split in _NAMES if split in own)}
         text = own["train"]
-        test = len(text) if "test" in own else len(text) - round(self.test_fraction * len(text))
-        val = test if "val" in own else test - round(self.val_fraction * len(text))
-        return {"train": text[:val], "val": own.get("val", text[val:test]), "test": own.get("test", text[test:])}
+        end = len(text) if "test" in own else len(text) - round(self.test_fraction * len(text))
+        size = 0 if "val" in own else round(self.val_fraction * len(text))
+        cut = size if self.val_place == "start" else end - size
+        parts = (text[:cut], text[cut:end]) if self.val_place == "start" else (text[cut:end], text[:cut])
+        return {"train": parts[1], "val": own.get("val", parts[0]), "test": own.get("test", text[end:])}
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
