@@ -9,19 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlmkit.data.examples import Examples
     from dlmkit.data.module import DataModule
     from dlmkit.errors import UserError
-    from dlmkit.media import Audio, Figure, Image, Media, Table, Text
+    from dlmkit.media import Animation, Audio, Figure, Image, Media, Table, Text
     from dlmkit.nets import TokenModel
     from dlmkit.schedules import WarmupCosine
+    from dlmkit.tasks.adversarial import Adversarial
     from dlmkit.tasks.problem import SequenceProblem
     from dlmkit.tasks.sequence import SequenceTask
     from dlmkit.tasks.task import Task
 
 __version__ = "0.1.0"
 __all__ = [
+    "Adversarial",
+    "Animation",
     "Audio",
     "DataModule",
+    "Examples",
     "Figure",
     "Image",
     "Media",
@@ -36,14 +41,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Adversarial": "tasks.adversarial",
     "DataModule": "data.module",
+    "Examples": "data.examples",
     "SequenceProblem": "tasks.problem",
     "SequenceTask": "tasks.sequence",
     "Task": "tasks.task",
     "TokenModel": "nets",
     "UserError": "errors",
     "WarmupCosine": "schedules",
-} | dict.fromkeys(("Audio", "Figure", "Image", "Media", "Table", "Text"), "media")
+} | dict.fromkeys(("Animation", "Audio", "Figure", "Image", "Media", "Table", "Text"), "media")
 
 
 def __getattr__(name: str) -> Any:

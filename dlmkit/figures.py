@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["sequence_shape_figure", "units_figure", "visible"]
+__all__ = ["picture_grid", "sequence_shape_figure", "units_figure", "visible"]
 
 
 def units_figure(
@@ -87,3 +89,25 @@ def _box(ax: Any, x: float, y: float, word: str, colour: str) -> None:
     ax.add_patch(FancyBboxPatch((x - 0.28, y - 0.24), 0.56, 0.48, boxstyle="round,pad=0.04", fc=colour, ec="0.3"))
     size = 13 if len(word) <= 4 else 10 if len(word) <= 7 else 8
     ax.text(x, y, word, ha="center", va="center", fontsize=size, parse_math=False)
+
+
+def picture_grid(pictures: Tensor, columns: int = 8, least: int = 48) -> NDArray[np.uint8]:
+    """Pictures side by side in rows, on white; small ones are enlarged by a whole factor, pixel by pixel.
+
+    Args:
+        pictures: (N, C, H, W) with C = 1 or 3, from 0 to 1; all in the same range of colours.
+        columns: How many stand in a row.
+        least: Pixels that the width of a picture is enlarged to at least.
+
+    Returns:
+        (rows, columns, 3), uint8.
+    """
+    pixels = (pictures.detach().float().cpu().clamp(0, 1) * 255).round().byte().numpy().transpose(0, 2, 3, 1)
+    factor = -(-least // pixels.shape[2])
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3)).repeat(factor, axis=1).repeat(factor, axis=2)
+    gap = max(2, pixels.shape[2] // 16)
+    pixels = np.pad(pixels, ((0, -len(pixels) % columns), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    pixels[len(pictures) :] = 255
+    _, high, wide, _ = pixels.shape
+    rows = pixels.reshape(-1, columns, high, wide, 3).swapaxes(1, 2).reshape(-1, columns * wide, 3)
+    return np.pad(rows, ((gap, 0), (gap, 0), (0, 0)), constant_values=255)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
-__all__ = ["Audio", "Figure", "Image", "Media", "Table", "Text"]
+__all__ = ["Animation", "Audio", "Figure", "Image", "Media", "Table", "Text"]
 
 
 class Media(ABC):
@@ -67,9 +67,7 @@ class Image(Media):
         """Write a PNG."""
         from matplotlib import image
 
-        pixels = self.pixels
-        if pixels.dtype != np.uint8:
-            pixels = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+        pixels = _bytes(self.pixels)
         image.imsave(path, np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels)
 
     def tracked(self, path: Path) -> Any:
@@ -77,6 +75,35 @@ class Image(Media):
         import wandb
 
         return wandb.Image(str(path))
+
+
+@dataclass
+class Animation(Media):
+    """Pictures one after the other, over and over.
+
+    Args:
+        frames: Each (H, W) grey or (H, W, 3) colour, all of one size; uint8, or floats in [0, 1].
+        seconds: How long all of them take together; the last one stays a second longer.
+    """
+
+    frames: Sequence[NDArray[Any]]
+    seconds: float = 4.0
+    suffix = ".gif"
+
+    def write(self, path: Path) -> None:
+        """Write a GIF."""
+        from PIL import Image as Pillow
+
+        pictures = [Pillow.fromarray(_bytes(frame)) for frame in self.frames]
+        each = max(20, round(1000 * self.seconds / len(pictures)))
+        times = [each] * (len(pictures) - 1) + [each + 1000]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
+
+    def tracked(self, path: Path) -> Any:
+        """The animation as ``wandb.Video``."""
+        import wandb
+
+        return wandb.Video(str(path), format="gif")
 
 
 @dataclass
@@ -174,3 +201,8 @@ class Table(Media):
         import wandb
 
         return wandb.Table(columns=list(self.columns), data=[list(row) for row in self.rows])
+
+
+def _bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pixels as uint8, from floats in [0, 1] or as they are."""
+    return pixels if pixels.dtype == np.uint8 else (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)

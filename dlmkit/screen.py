@@ -111,8 +111,9 @@ class ProgressLine(Callback):
             self.bar = None
 
     def _figures(self, trainer: Trainer) -> str:
+        monitored = getattr(trainer.lightning_module, "monitor", "val/loss")
         metrics = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float))}
-        shown = [f"{k} {_cell(v)}" for k, v in metrics.items() if k.endswith("/loss")]
+        shown = [f"{k} {_cell(v)}" for k, v in metrics.items() if k.endswith("loss") or k == monitored]
         speed = (trainer.global_step - self._first) / max(1e-9, time.monotonic() - self._started - self._paused)
         return "  ".join([*shown, f"{speed:.1f} steps/s"])
 
@@ -131,10 +132,11 @@ class ProgressLine(Callback):
         console.print(f"step {trainer.global_step}{of}  {self._figures(trainer)}")
 
     def _check_loss(self, trainer: Trainer) -> None:
-        loss = trainer.callback_metrics.get("train/loss")
-        if loss is not None and not math.isfinite(float(loss)):
-            remedy = "lower the learning rate, or clip gradients (--trainer.gradient_clip_val=1)"
-            raise UserError(f"the loss is {float(loss)} at step {trainer.global_step}", remedy)
+        for name, loss in trainer.callback_metrics.items():
+            if name.startswith("train/") and name.endswith("loss") and not math.isfinite(float(loss)):
+                called = name.removeprefix("train/").replace("_", " ")
+                remedy = "lower the learning rate, or clip gradients (--trainer.gradient_clip_val=1)"
+                raise UserError(f"the {called} is {float(loss)} at step {trainer.global_step}", remedy)
 
 
 def figures_table(

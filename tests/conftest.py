@@ -70,8 +70,16 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(HELPERS / "dlmkit_tiny", folder / "dlmkit_tiny", ignore=shutil.ignore_patterns("__pycache__"))
     entries = {
-        "dlmkit.tasks": {"tiny": "dlmkit_tiny.task:Tiny", "needy": "dlmkit_tiny.task:Needy"},
-        "dlmkit.data": {"beats": "dlmkit_tiny.data:Beats", "bare": "dlmkit_tiny.data:Bare"},
+        "dlmkit.tasks": {
+            "tiny": "dlmkit_tiny.task:Tiny",
+            "needy": "dlmkit_tiny.task:Needy",
+            "rivals": "dlmkit_tiny.rivals:Rivals",
+        },
+        "dlmkit.data": {
+            "beats": "dlmkit_tiny.data:Beats",
+            "bare": "dlmkit_tiny.data:Bare",
+            "points": "dlmkit_tiny.rivals:Points",
+        },
         "dlmkit.recipes": {"tiny": "dlmkit_tiny.recipes"},
     }
     write_package(folder, "dlmkit-tiny", entries)

@@ -59,6 +59,11 @@ class Task(LightningModule, ABC):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the run goes on from a checkpoint; known before that is read."""
+        return any(getattr(callback, "resumed", None) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor | tuple[Tensor, Metrics]:
         """The quantity that is minimised.

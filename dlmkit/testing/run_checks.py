@@ -71,9 +71,9 @@ def _figure_faults(subject: Subject, folder: Path) -> Iterator[UserError]:
         rows = list(csv.DictReader(file))
     where = place(subject.task_type)
     logged = {name for row in rows for name, value in row.items() if value}
-    for name in ("train/loss", "val/loss"):
-        if name not in logged:
-            yield UserError(f"{name} is not logged", "let dlmkit.Task do the steps, or log it in yours", where)
+    for stage in ("train", "val"):
+        if not any(name.startswith(f"{stage}/") and name.endswith("loss") for name in logged):
+            yield UserError(f"{stage}/loss is not logged", "let dlmkit.Task do the steps, or log it in yours", where)
     for row in rows:
         for name, value in row.items():
             if value and not math.isfinite(float(value)):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from dlmkit.data.module import Batch, DataModule, Split
+from dlmkit.data.examples import Examples
+from dlmkit.data.module import Batch, Split
 from dlmkit.errors import UserError
 
 __all__ = ["Answer", "Problem", "Target", "generator", "positive", "shortened", "sketch", "split_sizes"]
@@ -28,7 +28,7 @@ Target = Literal["class", "value"]
 _SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
 
-class Problem(DataModule):
+class Problem(Examples):
     """A sequence problem with a fixed table of examples for each split.
 
     The training examples come in an order that follows from the seed and the epoch, and those that fill no batch at
@@ -112,39 +112,18 @@ class Problem(DataModule):
             answer: What the net says, like the target.
         """
 
-    def batches(self, split: Split) -> int:
-        """The number of batches in one epoch of a split."""
-        full, rest = divmod(self.size(split), self.batch_size)
-        if split == "train":
-            if not full:
-                what = f"a batch of {self.batch_size} is more than the {self.size(split):,} training examples"
-                raise UserError(what, f"give at most {self.size(split):,}", "data.batch_size")
-            return full
-        return full + (rest > 0)
-
-    def batch(self, split: Split, epoch: int, index: int, rank: int, world: int) -> Batch:
-        """One process's part of one batch; the last ones of validation and test share out what there is."""
-        count = self.batches(split)
-        if not 0 <= index < count:
-            raise IndexError(f"batch {index} of {count}")
-        if split == "train":
-            rows = _order(self.seed, epoch, self.size(split))[index * self.batch_size : (index + 1) * self.batch_size]
-        else:  # batches of nearly equal size, so that none is too small for the processes
-            rows = torch.arange(self.size(split) * index // count, self.size(split) * (index + 1) // count)
-        rows = rows[len(rows) * rank // world : len(rows) * (rank + 1) // world]
+    def take(self, split: Split, rows: Tensor) -> Batch:
+        """The input and the target of some examples."""
         inputs, targets = self.examples(*(part[rows] for part in self.table(split)))
         return {"input": inputs, "target": targets}
 
-    def sizes(self) -> str:
-        """How many examples there are, in words."""
-        train, val, test = (self.size(split) for split in _SPLITS)
-        return f"{train:,} training, {val:,} validation and {test:,} test sequences"
+    def sizes(self, what: str = "sequences") -> str:
+        """How many examples there are, in words.
 
-
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of the training examples in an epoch (N,), int64."""
-    return torch.from_numpy(np.random.default_rng(np.random.SeedSequence((seed, epoch))).permutation(count))
+        Args:
+            what: What they are called.
+        """
+        return super().sizes(what)
 
 
 def generator(seed: int, split: Split) -> torch.Generator:

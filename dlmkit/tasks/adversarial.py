@@ -1,0 +1,250 @@
+"""Adversarial tasks: several networks, each with a loss and an optimiser of its own, which take turns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from dlmkit.data.module import Batch
+from dlmkit.errors import UserError
+from dlmkit.schedules import WarmupCosine
+from dlmkit.tasks.task import Metrics, Task
+
+__all__ = ["Adversarial", "Player"]
+
+
+@dataclass(frozen=True)
+class Player:
+    """One of the networks that take turns.
+
+    Args:
+        network: Whose parameters are updated in its turn, and in no other.
+        optimizer: Makes its optimiser.
+        lr_scheduler: Makes its learning-rate schedule, which is stepped after every round.
+        every: It takes its turn once in so many rounds.
+    """
+
+    network: nn.Module
+    optimizer: OptimizerCallable
+    lr_scheduler: LRSchedulerCallable | None = None
+    every: int = 1
+
+
+class Adversarial(Task):
+    r"""Networks that are trained against each other, in turn on every batch.
+
+    .. math::
+        \phi \leftarrow \phi - \eta_D \nabla_\phi \mathcal{L}_D(\phi, \theta), \qquad
+        \theta \leftarrow \theta - \eta_G \nabla_\theta \mathcal{L}_G(\phi, \theta)
+
+    A child makes ``self.discriminator`` and ``self.generator``, each a module, and says ``discriminator_loss(batch)``
+    and ``generator_loss(batch)``, as `Task.loss` does. Other networks, or more of them, are named by :meth:`players`.
+
+    One round of turns is one step of the trainer: ``max_steps`` counts batches, or groups of batches where
+    ``accumulate_grad_batches`` makes groups; the networks are then updated together, at the end of a group.
+    ``gradient_clip_val`` clips the gradient of each network by itself. In its turn only the parameters of a network
+    require gradients, so a turn leaves the other networks as they are. Under ``ddp`` the gradients are those of one
+    process on the whole batch, as long as no layer mixes the examples of a batch; for batch normalisation on GPUs,
+    ``trainer.sync_batchnorm`` sees to it.
+
+    References:
+        | Generative Adversarial Nets (Goodfellow et al., 2014), algorithm 1
+        | Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford, Metz &
+          Chintala, 2016), for the optimiser's settings
+
+    Args:
+        optimizer: Makes the generator's optimiser from its parameters.
+        discriminator_optimizer: Makes the discriminator's; when left out, as the generator's.
+        lr_scheduler: Makes the generator's learning-rate schedule; it is stepped after every round.
+        discriminator_lr_scheduler: Makes the discriminator's; when left out, as the generator's.
+        generator_every: The generator is updated once in so many rounds, the discriminator in each.
+
+    Raises:
+        UserError: If ``generator_every`` is not positive.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=0.0002),
+        discriminator_optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        discriminator_lr_scheduler: LRSchedulerCallable | None = None,
+        generator_every: int = 1,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler)
+        if generator_every < 1:
+            what = f"generator_every is {generator_every}"
+            raise UserError(what, "give at least 1", "model.generator_every")
+        self.automatic_optimization = False
+        self.discriminator_optimizer = discriminator_optimizer or optimizer
+        self.discriminator_lr_scheduler = discriminator_lr_scheduler or lr_scheduler
+        self.generator_every = generator_every
+        self._taken: tuple[Any, int] = (None, 1)
+        self._draws = 0
+        self._batch_idx = 0
+
+    def players(self) -> Mapping[str, Player]:
+        """Who takes turns, in this order; at least one of them in every round."""
+        critic = Player(self.discriminator, self.discriminator_optimizer, self.discriminator_lr_scheduler)
+        maker = Player(self.generator, self.optimizer, self.lr_scheduler, self.generator_every)
+        return {"discriminator": critic, "generator": maker}
+
+    def player_loss(self, name: str, batch: Batch) -> Tensor | tuple[Tensor, Metrics]:
+        """What a player minimises: the child's ``<name>_loss``.
+
+        Args:
+            name: Of the player.
+            batch: What the data module gives.
+        """
+        loss: Tensor | tuple[Tensor, Metrics] = getattr(self, f"{name}_loss")(batch)
+        return loss
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """The losses of all players, for validation and test: their sum, and each of them."""
+        metrics: dict[str, Any] = {}
+        for name in self.players():
+            out = self.player_loss(name, batch)
+            value, further = out if isinstance(out, tuple) else (out, {})
+            metrics |= {f"{name}_loss": value, **further}
+        return torch.stack([metrics[f"{name}_loss"] for name in self.players()]).sum(), metrics
+
+    def noise(self, count: int, *size: int) -> Tensor:
+        """Standard normal numbers (count, *size), float32: this process's share of what one process would draw.
+
+        In a run they follow from its seed, the epoch, the batch, and how many were drawn for that batch before.
+
+        Args:
+            count: Examples on this process; every process has as many.
+            *size: Numbers for each.
+        """
+        trainer = self._trainer
+        if trainer is None or trainer.state.status != TrainerStatus.RUNNING:
+            return torch.randn(count, *size, device=self.device)
+        known = (int(os.environ.get("PL_GLOBAL_SEED", "0")), self.current_epoch, self._batch_idx, self._draws)
+        self._draws += 1
+        word = int(np.random.SeedSequence(known).generate_state(1)[0])
+        draw = torch.Generator().manual_seed(word)  # on the CPU, so that it is the same on every device
+        whole = torch.randn(count * trainer.world_size, *size, generator=draw)
+        return whole.chunk(trainer.world_size)[trainer.global_rank].to(self.device)
+
+    # ------------------------------------------------------------------------------------------------ the round
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+        """One round: every player whose turn it is computes its loss and is updated."""
+        trainer = self.trainer
+        group = trainer.accumulate_grad_batches
+        complete = (batch_idx + 1) % group == 0 or batch_idx + 1 == trainer.num_training_batches
+        self._start(batch_idx)
+        optimizers = dict(zip(self.players(), self._optimizers(), strict=True))
+        due = {n: p for n, p in self.players().items() if trainer.global_step % p.every == 0}
+        counted = next(n for n, p in due.items() if p.every == 1)
+        for name in due:
+            self._backward(name, batch, optimizers[name], group)
+            if group == 1:
+                self._update(optimizers[name], name == counted)
+        for name in due if group > 1 and complete else ():
+            self._update(optimizers[name], name == counted)
+        for scheduler in self._schedulers() if complete else ():
+            scheduler.step()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """One batch of validation."""
+        self._start(batch_idx)
+        super().validation_step(batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """One batch of the test."""
+        self._start(batch_idx)
+        super().test_step(batch, batch_idx)
+
+    def _start(self, batch_idx: int) -> None:
+        self._batch_idx, self._draws = batch_idx, 0
+
+    def _backward(self, name: str, batch: Batch, optimizer: LightningOptimizer, group: int) -> None:
+        """Add to a player's gradient, and to no other's."""
+        self.toggle_optimizer(optimizer)
+        out = self.player_loss(name, batch)
+        loss, metrics = out if isinstance(out, tuple) else (out, {})
+        count = self.count(batch)
+        self.log(f"train/{name}_loss", loss.detach(), prog_bar=True, batch_size=count)
+        self._log_metrics("train", metrics, count)
+        self.manual_backward(loss * self._share(count) / group)
+        self.untoggle_optimizer(optimizer)
+
+    def _update(self, optimizer: LightningOptimizer, counted: bool) -> None:
+        if not counted:  # Lightning counts the steps of every optimiser
+            optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient of the player whose turn it is; with mixed precision it is unscaled by now."""
+        trainer = self.trainer
+        if trainer.gradient_clip_val:
+            algorithm = trainer.gradient_clip_algorithm
+            self.clip_gradients(optimizer, trainer.gradient_clip_val, str(algorithm.value) if algorithm else "norm")
+
+    def _optimizers(self) -> list[LightningOptimizer]:
+        found: Any = self.optimizers()
+        return found if isinstance(found, list) else [found]
+
+    def _schedulers(self) -> list[LRScheduler]:
+        found: Any = self.lr_schedulers()
+        return found if isinstance(found, list) else [] if found is None else [found]
+
+    # ---------------------------------------------------------------------------------------- what the trainer is told
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """An optimiser for each player, and the schedules that are asked for.
+
+        Raises:
+            UserError: If no player takes its turn in every round, or a schedule waits for a plateau.
+        """
+        players = self.players()
+        if all(player.every != 1 for player in players.values()):
+            raise UserError("no network is updated in every round", "let one have every=1", type(self).__name__)
+        optimizers = [player.optimizer(player.network.parameters()) for player in players.values()]
+        schedulers: list[LRScheduler] = []
+        for player, optimizer in zip(players.values(), optimizers, strict=True):
+            if player.lr_scheduler is not None:
+                schedulers.append(self._schedule(player.lr_scheduler(optimizer)))
+        return optimizers, schedulers
+
+    def _schedule(self, scheduler: LRScheduler | ReduceLROnPlateau) -> LRScheduler:
+        if isinstance(scheduler, ReduceLROnPlateau):
+            what = "a schedule that waits for a plateau has none: adversarial losses do not fall"
+            raise UserError(what, "take one that goes by steps, such as dlmkit.WarmupCosine", "model.lr_scheduler")
+        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
+            steps = self.trainer.estimated_stepping_batches
+            scheduler.total_steps = int(steps) if steps != float("inf") else None
+        return scheduler
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Take clipping and accumulation off the trainer: Lightning refuses them here, and they work all the same."""
+        trainer = self.trainer
+        self._taken = (trainer.gradient_clip_val, trainer.accumulate_grad_batches)
+        trainer.gradient_clip_val, trainer.accumulate_grad_batches = None, 1
+        return []
+
+    def setup(self, stage: str) -> None:
+        """Give clipping and accumulation back, and let ``ddp`` know that a turn does not use every parameter."""
+        trainer = self.trainer
+        trainer.gradient_clip_val, trainer.accumulate_grad_batches = self._taken
+        if isinstance(trainer.strategy, DDPStrategy):
+            trainer.strategy._ddp_kwargs["find_unused_parameters"] = True

@@ -1,0 +1,185 @@
+"""The games, the networks, and what a run of them shows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from dlmkit_gan.model import Discriminator, Generator, stages
+from dlmkit_gan.objectives import OBJECTIVES, gradient_penalty
+from dlmkit_gan.task import GAN
+
+from dlmkit.errors import UserError
+
+REAL, MADE = [0.5, -1.2, 3.0], [-0.7, 0.1, 2.0]
+
+
+def d(logit):
+    return 1 / (1 + math.exp(-logit))
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "discriminator", "generator"),
+    [
+        (
+            "minimax",
+            -mean([math.log(d(x)) for x in REAL]) - mean([math.log(1 - d(x)) for x in MADE]),
+            mean([math.log(1 - d(x)) for x in MADE]),
+        ),
+        (
+            "non-saturating",
+            -mean([math.log(d(x)) for x in REAL]) - mean([math.log(1 - d(x)) for x in MADE]),
+            -mean([math.log(d(x)) for x in MADE]),
+        ),
+        ("wasserstein", mean(MADE) - mean(REAL), -mean(MADE)),
+        ("hinge", mean([max(0, 1 - x) for x in REAL]) + mean([max(0, 1 + x) for x in MADE]), -mean(MADE)),
+    ],
+)
+def test_an_objective_is_its_formula(name, discriminator, generator):
+    game = OBJECTIVES[name]()
+    real, made = torch.tensor(REAL, dtype=torch.double), torch.tensor(MADE, dtype=torch.double)
+    assert game.discriminator(real, made).item() == pytest.approx(discriminator, abs=1e-12)
+    assert game.generator(made).item() == pytest.approx(generator, abs=1e-12)
+
+
+def test_the_game_of_the_slide_saturates_where_the_other_does_not():
+    made = torch.full((1,), -10.0, requires_grad=True)  # the discriminator is sure
+    for name, slope in (("minimax", -d(-10)), ("non-saturating", -d(10))):
+        (gradient,) = torch.autograd.grad(OBJECTIVES[name]().generator(made), made)
+        assert gradient.item() == pytest.approx(slope, rel=1e-4)
+
+
+def test_losses_of_very_sure_discriminators_are_finite():
+    for name in OBJECTIVES:
+        sure = OBJECTIVES[name]().discriminator(torch.tensor([1e4]), torch.tensor([-1e4]))
+        assert torch.isfinite(sure) and torch.isfinite(OBJECTIVES[name]().generator(torch.tensor([-1e4])))
+
+
+def test_the_penalty_of_a_linear_critic_is_known():
+    weights = torch.randn(4, 3, 5, 5, dtype=torch.double)[0].requires_grad_()
+    real, made = torch.randn(2, 6, 3, 5, 5, dtype=torch.double)
+    mix = torch.rand(6, 1, 1, 1, dtype=torch.double)
+    penalty = gradient_penalty(lambda x: (x * weights).sum(dim=(1, 2, 3)), real, made, mix)
+    length = weights.norm()
+    assert penalty.item() == pytest.approx((length.item() - 1) ** 2)
+    (slope,) = torch.autograd.grad(penalty, weights)
+    torch.testing.assert_close(slope, (2 * (length - 1) / length * weights).detach())
+
+
+def test_the_penalty_is_taken_between_real_and_made():
+    seen = []
+
+    def critic(x):
+        seen.append(x)
+        return x.sum(dim=(1, 2, 3))
+
+    real, made = torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
+    gradient_penalty(critic, real, made, torch.tensor([0.25, 1.0]).view(2, 1, 1, 1))
+    assert seen[0][:, 0, 0, 0].tolist() == [0.25, 1.0]
+
+
+# ---------- networks
+
+
+@pytest.mark.parametrize(("side", "expected"), [(8, (4, 1)), (28, (7, 2)), (32, (4, 3)), (48, (6, 3)), (64, (4, 4))])
+def test_sides_that_can_be_made(side, expected):
+    assert stages(side) == expected
+    made = Generator(5, 3, side, 2)(torch.randn(2, 5))
+    assert made.shape == (2, 3, side, side) and 0 <= made.min() and made.max() <= 1
+    assert Discriminator(3, side, 2)(made).shape == (2,)
+
+
+@pytest.mark.parametrize("side", [4, 7, 9, 30, 72])
+def test_sides_that_cannot(side):
+    with pytest.raises(ValueError, match=f"a side of {side} pixels"):
+        Generator(5, 3, side, 2)
+    with pytest.raises(UserError, match="give pictures of another size"):
+        GAN(channels=3, side=side)
+
+
+def test_spectral_normalisation_holds_every_layer_at_one():
+    net = Discriminator(1, 8, 8, "spectral").train()
+    for _ in range(50):
+        net(torch.rand(4, 1, 8, 8))
+    for layer in net.layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(("normalisation", "mixes"), [("none", False), ("spectral", False), ("batch", True)])
+def test_which_discriminators_look_at_the_whole_batch(normalisation, mixes):
+    net = Discriminator(1, 16, 4, normalisation).train()
+    for module in net.modules():  # the power iteration changes a little with every look
+        if normalisation == "spectral":
+            module.eval()
+    pictures = torch.rand(4, 1, 16, 16, requires_grad=True)
+    (gradient,) = torch.autograd.grad(net(pictures)[0], pictures)
+    assert bool(gradient[1:].any()) == mixes
+
+
+# ---------- the task
+
+
+@pytest.fixture
+def task():
+    torch.manual_seed(0)
+    return GAN(channels=1, side=8, latent_size=6, width=4).eval()
+
+
+def test_a_walk_goes_from_one_vector_to_another_and_stays_as_long(task):
+    way = task.walk(rows=2, steps=5).view(2, 5, 6)
+    torch.testing.assert_close(way[:, 0], task.fixed[:2])
+    torch.testing.assert_close(way[:, -1], task.fixed[2:4])
+    lengths = way.norm(dim=-1)
+    assert (lengths.min(dim=1).values > 0.9 * torch.minimum(lengths[:, 0], lengths[:, -1]) - 1e-4).all()
+
+
+def test_samples_follow_from_the_seed(task):
+    one, again, other = (task.sample(n=3, seed=s)[0].pixels for s in (1, 1, 2))
+    assert (one == again).all() and (one != other).any() and one.dtype.name == "uint8"
+    with pytest.raises(UserError, match="a GAN takes no prompt"):
+        task.sample("a seven")
+
+
+def test_what_is_kept_comes_back(task):
+    task._frames, task._outputs = [torch.ones(2, 1, 8, 8, dtype=torch.uint8)] * 3, [(0, 0.5, 0.25), (10, 0.75, 0.5)]
+    kept = {}
+    task.on_save_checkpoint(kept)
+    fresh = GAN(channels=1, side=8, latent_size=6, width=4)
+    fresh.on_load_checkpoint(kept)
+    assert fresh._outputs == task._outputs and len(fresh._frames) == 3
+    task._frames, task._outputs = [], []
+    task.on_save_checkpoint(kept)
+    fresh.on_load_checkpoint(kept)
+    assert fresh._frames == [] and fresh._outputs == []
+
+
+def test_everything_is_shown(task, tmp_path):
+    task._frames, task._outputs = [torch.ones(32, 1, 8, 8, dtype=torch.uint8)] * 3, [(0, 0.5, 0.25), (10, 0.75, 0.5)]
+    with torch.no_grad():
+        shown = task.show({"picture": torch.rand(40, 1, 8, 8)})
+    assert list(shown) == ["samples", "real", "walk", "training", "outputs"]
+    for name, item in shown.items():
+        assert item.save(tmp_path, name).stat().st_size > 200
+
+
+def test_each_game_has_a_gradient_for_every_parameter():
+    for name in OBJECTIVES:
+        torch.manual_seed(0)
+        game = GAN(channels=1, side=8, latent_size=6, width=4, objective=name).train()
+        batch = {"picture": torch.rand(8, 1, 8, 8)}
+        for player in ("discriminator", "generator"):
+            out = game.player_loss(player, batch)
+            network = getattr(game, player)
+            loss = out[0] if isinstance(out, tuple) else out
+            names, parameters = zip(*network.named_parameters(), strict=True)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            idle = [n for n, g in zip(names, gradients, strict=True) if g is None or not g.any()]
+            # What is added to all outputs makes no difference to a critic, nor within the margin.
+            constant = player == "discriminator" and name in ("wasserstein", "hinge")
+            assert idle == (["layers.5.bias"] if constant else []), name

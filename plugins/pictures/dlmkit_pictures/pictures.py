@@ -1,0 +1,70 @@
+"""What every set of pictures has in common.
+
+Dimensions: B pictures of a batch, N pictures of a split, C channels, H = W side.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+
+from torch import Tensor
+
+from dlmkit.data.examples import Examples
+from dlmkit.data.module import Batch, Split
+from dlmkit_pictures.judge import Judge
+
+__all__ = ["Pictures"]
+
+
+class Pictures(Examples):
+    """Square pictures of one size, each with a class.
+
+    A batch holds ``picture`` (B, C, H, H), float32 from 0 to 1, and ``label`` (B,), int64.
+
+    Args:
+        batch_size: Pictures in one batch over all processes together.
+        num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
+    """
+
+    @abstractmethod
+    def table(self, split: Split) -> tuple[Tensor, Tensor]:
+        """All pictures of a split (N, C, H, H), float32 from 0 to 1, and their classes (N,), int64."""
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return int(self.table("train")[0].shape[1])
+
+    @property
+    def side(self) -> int:
+        """Pixels along one side."""
+        return int(self.table("train")[0].shape[2])
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return int(self.table("train")[1].max()) + 1
+
+    def size(self, split: Split) -> int:
+        """The number of pictures N of a split."""
+        return len(self.table(split)[1])
+
+    def take(self, split: Split, rows: Tensor) -> Batch:
+        """Some pictures and their classes."""
+        pictures, labels = self.table(split)
+        return {"picture": pictures[rows], "label": labels[rows]}
+
+    @cached_property
+    def judge(self) -> Judge:
+        """A classifier trained on the training pictures, which tells how good made pictures are."""
+        return Judge(*self.table("train"), seed=self.seed)
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """How the judge finds the training pictures themselves, and those of one class alone, beside the test's."""
+        train, labels = self.table("train")
+        test = self.table("test")[0]
+        shown = {"training pictures": train, "one class alone": train[labels == labels[0]]}
+        verdicts = {name: self.judge.verdict(pictures, test) for name, pictures in shown.items()}
+        names = next(iter(verdicts.values()))._fields
+        return {f"test/{n}": {who: float(getattr(v, n)) for who, v in verdicts.items()} for n in names}

@@ -1,0 +1,86 @@
+"""The digits as pictures, and the judge of made ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dlmkit_pictures.digits import Digits
+from dlmkit_pictures.judge import frechet_distance
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Digits(batch_size=64)
+
+
+def test_what_the_digits_are(digits):
+    assert [digits.size(split) for split in ("train", "val", "test")] == [1297, 200, 300]
+    assert (digits.channels, digits.side, digits.num_classes) == (1, 8, 10)
+    batch = digits.batch("train", 0, 0, 0, 1)
+    assert batch["picture"].shape == (64, 1, 8, 8) and batch["picture"].dtype == torch.float32
+    assert 0 <= batch["picture"].min() and batch["picture"].max() <= 1
+    shades = batch["picture"] * 16
+    assert torch.equal(shades, shades.round())
+
+
+def test_the_splits_share_no_picture(digits):
+    seen = [{p.numpy().tobytes() for p in digits.table(split)[0]} for split in ("train", "val", "test")]
+    assert not (seen[0] & seen[2]) and not (seen[0] & seen[1])
+
+
+def test_an_epoch_has_each_picture_once_in_an_order_of_its_own(digits):
+    def labels(epoch):
+        return torch.cat([digits.batch("train", epoch, i, 0, 1)["picture"] for i in range(digits.batches("train"))])
+
+    first, second = labels(0), labels(1)
+    assert len({p.numpy().tobytes() for p in first}) == len(first) == 64 * 20
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_parts_of_two_processes_are_the_batch_of_one(digits, split):
+    whole, *parts = (digits.batch(split, 3, 1, rank, world) for rank, world in ((0, 1), (0, 2), (1, 2)))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, torch.cat([part[name] for part in parts]))
+
+
+def test_the_judge_can_tell_digits(digits):
+    assert digits.judge.accuracy(*digits.table("test")) > 0.95
+
+
+def test_the_judge_prefers_real_pictures_and_sees_collapsed_modes(digits):
+    train, labels = digits.table("train")
+    test = digits.table("test")[0]
+    real, one, noise = (digits.judge.verdict(p, test) for p in (train, train[labels == 3], torch.rand(300, 1, 8, 8)))
+    assert real.distance < 0.1 * min(one.distance, noise.distance)
+    assert real.coverage > 0.95 and one.coverage < 0.15 and real.confidence > noise.confidence
+    assert digits.judge.verdict(test, test).distance == pytest.approx(0, abs=1e-3)
+
+
+def test_the_judge_leaves_the_run_s_random_numbers_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    _ = Digits().judge
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_frechet_distance_of_independent_features_in_closed_form():
+    draw = np.random.default_rng(0)
+    one, other = draw.normal(1, [1, 2, 3], (20_000, 3)), draw.normal([0, 1, 2], [2, 2, 1], (20_000, 3))
+    expected = sum(
+        (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2 for a, b in zip(one.T, other.T, strict=True)
+    )
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=0.01)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_distance_by_another_way():
+    """The trace of the root of a product, from the eigenvalues of the product itself."""
+    draw = np.random.default_rng(1)
+    one, other = (draw.normal(size=(50, 4)) @ draw.normal(size=(4, 4)) for _ in range(2))
+    s1, s2 = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    cross = np.sqrt(np.linalg.eigvals(s1 @ s2).astype(complex)).real.sum()
+    expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * cross
+    assert frechet_distance(one, other) == pytest.approx(expected)

@@ -1,0 +1,281 @@
+"""Networks that take turns: steps, gradients, clipping, accumulation, processes, and going on after a stop."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dlmkit.errors import UserError
+
+SGD = '--model.optimizer={"class_path":"torch.optim.SGD","init_args":{"lr":1.0}}'
+
+
+@pytest.fixture
+def rivals(tiny):
+    from dlmkit_tiny.rivals import Rivals
+
+    torch.manual_seed(0)
+    return Rivals()
+
+
+def points(count=4):
+    return {"point": torch.randn(count, 2, generator=torch.Generator().manual_seed(3))}
+
+
+@pytest.fixture
+def fit(tiny):
+    """Trains in this process: ``fit("--trainer.max_steps=4", callbacks=...)`` gives the task."""
+
+    def give(*words, callbacks=()):
+        from dlmkit import recipe as recipes
+        from dlmkit.engine import build
+        from dlmkit.verbs import quiet
+
+        with quiet():
+            options = {"default_root_dir": str(tiny)}
+            engine = build(recipes.read("rivals", words), tuple(callbacks), trainer_options=options)
+            engine.trainer.fit(engine.model, engine.datamodule)
+        return engine.model
+
+    return give
+
+
+def watcher(**hooks):
+    from lightning.pytorch import Callback
+
+    return type("Watcher", (Callback,), {k: staticmethod(v) for k, v in hooks.items()})()
+
+
+def state(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# ---------- a step is a round
+
+
+@pytest.mark.parametrize(
+    ("words", "batches", "steps"),
+    [
+        (["--trainer.max_steps=7"], 7, 7),
+        (["--trainer.max_steps=3", "--trainer.accumulate_grad_batches=5"], 15, 3),
+        (["--trainer.max_steps=7", "--model.generator_every=3"], 7, 7),
+        (["--trainer.max_steps=-1", "--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=4"], 10, 3),
+    ],
+)
+def test_max_steps_counts_rounds(fit, words, batches, steps):
+    seen = []
+    task = fit(*words, callbacks=[watcher(on_train_batch_end=lambda *_: seen.append(1))])
+    assert (len(seen), task.trainer.global_step) == (batches, steps)
+
+
+def test_the_generator_takes_its_turn_once_in_so_many_rounds(fit):
+    moved = {"generator": [], "discriminator": []}
+    before = {}
+
+    def remember(trainer, task, *_):
+        before.update({name: state(getattr(task, name)) for name in moved})
+
+    def compare(trainer, task, *_):
+        for name, steps in moved.items():
+            if not same(before[name], state(getattr(task, name))):
+                steps.append(trainer.global_step - 1)
+
+    fit(
+        "--trainer.max_steps=7",
+        "--model.generator_every=3",
+        callbacks=[watcher(on_train_batch_start=remember, on_train_batch_end=compare)],
+    )
+    assert moved == {"generator": [0, 3, 6], "discriminator": list(range(7))}
+
+
+def test_schedules_go_by_rounds(fit):
+    words = ["--trainer.max_steps=8", "--trainer.accumulate_grad_batches=2", "--model.lr_scheduler=dlmkit.WarmupCosine"]
+    task = fit(*words, "--model.lr_scheduler.warmup=2")
+    assert [s.last_epoch for s in task.lr_schedulers()] == [8, 8]
+    assert [s.total_steps for s in task.lr_schedulers()] == [8, 8]
+    assert all(group["lr"] == 0 for o in task.optimizers() for group in o.param_groups)
+
+
+def test_a_schedule_that_waits_for_a_plateau_is_refused(command):
+    plateau = '{"class_path":"lightning.pytorch.cli.ReduceLROnPlateau","init_args":{"monitor":"val/loss"}}'
+    outcome = command("run", "rivals", f"--model.lr_scheduler={plateau}")
+    assert outcome.code == 2 and "a schedule that waits for a plateau has none" in outcome.err
+
+
+def test_somebody_must_take_a_turn_in_every_round(rivals):
+    players = {name: SimpleNamespace(every=2) for name in ("one", "two")}
+    rivals.players = lambda: players
+    with pytest.raises(UserError, match="no network is updated in every round; let one have every=1"):
+        rivals.configure_optimizers()
+    with pytest.raises(UserError, match="generator_every is 0; give at least 1"):
+        type(rivals)(generator_every=0)
+
+
+# ---------- whose gradient
+
+
+def test_a_turn_leaves_the_other_network_as_it_is(fit):
+    """After each backward pass only one network has gradients, those of its own loss by hand."""
+    seen = []
+
+    def look(trainer, task):
+        networks = {name: list(getattr(task, name).parameters()) for name in ("generator", "discriminator")}
+        own = {name for name, ps in networks.items() if any(p.grad is not None for p in ps)}
+        asked = {name for name, ps in networks.items() if ps[0].requires_grad}
+        seen.append((own, asked))
+
+    fit("--trainer.max_steps=2", callbacks=[watcher(on_after_backward=look)])
+    turn = [({"discriminator"}, {"discriminator"}), ({"generator"}, {"generator"})]
+    assert seen == turn * 2
+
+
+def test_a_step_is_the_step_of_the_paper(fit):
+    """One round with plain gradient descent, computed by hand from the same points and the same noise."""
+    started = {}
+
+    def remember(trainer, task, batch, *_):
+        started.update(task=copy.deepcopy(torch.nn.ModuleDict(dict(task.named_children()))), batch=batch)
+
+    task = fit(SGD, "--trainer.max_steps=1", callbacks=[watcher(on_train_batch_start=remember)])
+    hand, batch = started["task"], started["batch"]
+    for draws, name in enumerate(("discriminator", "generator")):
+        made = hand["generator"](expected_noise(0, draws))
+        if name == "discriminator":
+            real, fake = (
+                torch.sigmoid(hand["discriminator"](batch["point"])),
+                torch.sigmoid(hand["discriminator"](made)),
+            )
+            loss = -(real.log() + (1 - fake).log()).mean()
+        else:
+            loss = -torch.sigmoid(hand["discriminator"](made)).log().mean()
+        network = hand[name]
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter -= gradient
+    for name, value in task.state_dict().items():
+        torch.testing.assert_close(value, hand.state_dict()[name], rtol=1e-5, atol=1e-6)
+
+
+def expected_noise(batch_idx, draws, epoch=0, seed=1, count=4):
+    import numpy as np
+
+    word = int(np.random.SeedSequence((seed, epoch, batch_idx, draws)).generate_state(1)[0])
+    return torch.randn(count, 3, generator=torch.Generator().manual_seed(word))
+
+
+def test_processes_draw_together_what_one_draws(rivals):
+    def drawn(rank, world, count):
+        rivals._trainer = SimpleNamespace(
+            world_size=world, global_rank=rank, current_epoch=2, state=SimpleNamespace(status="running")
+        )
+        rivals._start(5)
+        return [rivals.noise(count, 3) for _ in range(2)]
+
+    whole, first, second = drawn(0, 1, 6), drawn(0, 2, 3), drawn(1, 2, 3)
+    for one, a, b in zip(whole, first, second, strict=True):
+        assert torch.equal(one, torch.cat([a, b]))
+    assert not torch.equal(*whole)
+    rivals._trainer = None
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_the_gradient_of_each_network_is_clipped_by_itself(fit, algorithm):
+    sizes = []
+
+    def look(trainer, task, optimizer):
+        sizes.append(1)
+
+    words = [SGD, "--trainer.max_steps=1", "--trainer.gradient_clip_val=0.001"]
+    started = {}
+    task = fit(
+        *words,
+        f"--trainer.gradient_clip_algorithm={algorithm}",
+        callbacks=[watcher(on_train_start=lambda t, m: started.update(state(m)), on_before_optimizer_step=look)],
+    )
+    assert len(sizes) == 2 and task.trainer.gradient_clip_val == 0.001
+    for name in ("generator", "discriminator"):
+        moved = [task.state_dict()[k] - v for k, v in started.items() if k.startswith(name)]
+        if algorithm == "norm":
+            assert torch.cat([m.flatten() for m in moved]).norm().item() == pytest.approx(0.001, rel=1e-3)
+        else:
+            assert max(m.abs().max().item() for m in moved) == pytest.approx(0.001, rel=1e-3)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_group(fit):
+    """Two batches of four in one step are one batch of eight, as both losses are means over examples."""
+    from dlmkit_tiny.rivals import Points
+
+    found, start = [], []
+
+    def keep(trainer, task, optimizer):
+        found.append([p.grad.clone() for group in optimizer.param_groups for p in group["params"]])
+
+    def remember(trainer, task):
+        start.append(copy.deepcopy([task.discriminator, task.generator]))
+
+    looking = watcher(on_before_optimizer_step=keep, on_train_start=remember)
+    fit("--trainer.max_steps=1", "--trainer.accumulate_grad_batches=2", callbacks=[looking])
+    ((critic, maker),) = start
+    real = torch.cat([Points().batch("train", 0, index, 0, 1)["point"] for index in range(2)])
+    made = [maker(torch.cat([expected_noise(index, draws) for index in range(2)])) for draws in range(2)]
+    softplus = torch.nn.functional.softplus
+    losses = (
+        (softplus(-critic(real)).mean() + softplus(critic(made[0].detach())).mean(), critic),
+        (softplus(-critic(made[1])).mean(), maker),
+    )
+    for gradients, (loss, network) in zip(found, losses, strict=True):
+        torch.testing.assert_close(gradients, list(torch.autograd.grad(loss, list(network.parameters()))))
+
+
+def test_mixed_precision(fit):
+    task = fit("--trainer.precision=bf16-mixed", "--trainer.max_steps=3", "--trainer.gradient_clip_val=1")
+    assert all(torch.isfinite(p).all() for p in task.parameters())
+
+
+# ---------- runs
+
+
+@pytest.mark.parametrize("further", [[], ["--trainer.accumulate_grad_batches=2"], ["--model.generator_every=2"]])
+def test_a_resumed_run_ends_like_an_uninterrupted_one(train, weights, further):
+    schedule = ["--model.lr_scheduler=dlmkit.WarmupCosine", "--model.lr_scheduler.warmup=2"]
+    adam = "--model.lr_scheduler.total_steps=8"
+    whole = train("rivals", "--trainer.max_steps=8", *schedule, adam, *further, name="whole")
+    part = train("rivals", "--trainer.max_steps=3", *schedule, adam, *further, name="part")
+    train("--resume", part, "--trainer.max_steps=8")
+    assert same(weights(whole), weights(part))
+    checkpoints = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (whole, part)]
+    for one, other in zip(*(c["optimizer_states"] for c in checkpoints), strict=True):
+        assert all(torch.equal(one["state"][k]["exp_avg_sq"], other["state"][k]["exp_avg_sq"]) for k in one["state"])
+
+
+def test_averaged_weights_go_with_it(train, rows):
+    average = "lightning.pytorch.callbacks.EMAWeightAveraging"
+    folder = train("rivals", f"--trainer.callbacks+={{class_path: {average}, init_args: {{decay: 0.5}}}}")
+    assert rows(folder / "metrics.csv")[-1]["test/generator_loss"]
+
+
+def test_every_loss_is_logged_and_a_broken_one_is_told(train, command, rows, monkeypatch):
+    folder = train("rivals", "--trainer.log_every_n_steps=1")
+    known = {name for row in rows(folder / "metrics.csv") for name, value in row.items() if value}
+    assert {"train/generator_loss", "train/discriminator_loss", "train/passed", "test/loss", "test/passed"} <= known
+    from dlmkit_tiny.rivals import Rivals
+
+    monkeypatch.setattr(Rivals, "generator_loss", lambda self, batch: self.made(batch).sum() * float("nan"))
+    outcome = command("run", "rivals")
+    assert outcome.code == 2 and "the generator loss is nan at step" in outcome.err
+
+
+def test_two_real_processes_train_to_the_weights_of_one(tiny):
+    from dlmkit.testing import process_checks
+    from dlmkit.testing.subject import Subject
+
+    with Subject("rivals") as subject:
+        assert "one run folder, weights equal to" in str(process_checks.two_real_processes(subject))
