@@ -23,9 +23,12 @@ def test_a_package_registers_tasks_data_and_recipes(tiny):
     assert set(mine) == {
         ("tasks", "tiny"),
         ("tasks", "needy"),
+        ("tasks", "rivals"),
         ("data", "beats"),
         ("data", "bare"),
+        ("data", "points"),
         ("recipes", "tiny"),
+        ("recipes", "rivals"),
     }
     task = mine["tasks", "tiny"]
     assert (task.value, task.path) == ("dlmkit_tiny.task:Tiny", "dlmkit_tiny.task.Tiny")

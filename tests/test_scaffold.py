@@ -18,7 +18,7 @@ from dlmkit import recipe
 from dlmkit.scaffold import _FILES, _IMPORTED, write
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ["my-net", "x", "figure", "word2vec", "a-very-long-name-of-forty-characters-yes"]
+NAMES = ["my-net", "x", "figure", "word4vec", "a-very-long-name-of-forty-characters-yes"]
 
 
 def run_python(*words, python=sys.executable, **options):

@@ -73,15 +73,16 @@ def parametrize(metafunc: pytest.Metafunc, names: Iterable[str], fast: Collectio
         fast: Those whose slow checks are made with the fast ones.
     """
     cases = [
-        pytest.param(name, check, id=f"{name}-{check.name}", marks=_marks(check, name in fast))
+        pytest.param(name, check, id=f"{name}-{check.name}", marks=_marks(check, name, name in fast))
         for name in names
         for check in CHECKS
     ]
     metafunc.parametrize(("subject", "check"), cases, indirect=["subject"], scope="module")
 
 
-def _marks(check: Check, fast: bool) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if check.slow and not fast else []
+def _marks(check: Check, name: str, fast: bool) -> list[pytest.MarkDecorator]:
+    together = pytest.mark.xdist_group(name)  # what one check has made serves the next
+    return [together, pytest.mark.slow] if check.slow and not fast else [together]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -20,5 +20,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known where ``--strict-markers`` is set."""
+    """Make the markers known where ``--strict-markers`` is set."""
     config.addinivalue_line("markers", "slow: starts several processes or trains longer; leave out with -m 'not slow'")
+    config.addinivalue_line("markers", "xdist_group(name): what pytest-xdist (--dist loadgroup) keeps on one core")
