@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,14 @@ class Entry:
     def about(self) -> str:
         """One line: what the class's docstring begins with, or the package's summary; nothing is imported."""
         module, _, name = self.value.partition(":")
-        head = rf'^class {re.escape(name)}\b[^:]*:\n\s+r?"""(.+?)(?:"""|$)'
         for file in filter(os.path.isfile, _module_places(module)):
-            with open(file, encoding="utf-8", errors="replace") as text:
-                found = re.search(head, text.read(), re.MULTILINE)
-            if found:
-                return found[1].replace("`", "")
+            with open(file, encoding="utf-8", errors="replace") as opened:
+                text = f"\n{opened.read()}"
+            rest = text.partition(f"\nclass {name}(")[2] or text.partition(f"\nclass {name}:")[2]
+            head, quotes, docstring = rest.partition('"""')
+            bases = head.rstrip("r \n")
+            if quotes and (not bases or bases.endswith(":")) and "\n    def " not in bases:
+                return docstring.partition("\n")[0].partition('"""')[0].replace("`", "")
         return self.summary
 
 
@@ -67,6 +69,7 @@ def installed() -> tuple[Entry, ...]:
     """Every registered task, data module and recipe, sorted by kind and name."""
     _identities.clear()
     _dist_faults.clear()
+    _specs.clear()
     entries = [entry for dist, point in _entry_points() for entry in _entries(dist, point)]
     claims: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
@@ -215,10 +218,15 @@ def _module_exists(module: str) -> bool:
     return any(os.path.exists(place) for place in _module_places(module))
 
 
+_specs: dict[str, ModuleSpec | None] = {}
+
+
 def _module_places(module: str) -> Iterator[str]:
     """Where a module may lie, as a file or a folder, found without importing it."""
     top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
+    if top not in _specs:
+        _specs[top] = importlib.util.find_spec(top)
+    spec = _specs[top]
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for ending in (".py", "/__init__.py", ""):
             yield os.path.join(folder, *rest) + ending

@@ -243,3 +243,20 @@ def test_a_copied_recipe_trains(command, refused, train, workplace):
     assert line.startswith("nowhere/my.yaml: cannot be written: ")
     (line,) = refused("copy", "tinny")
     assert line.startswith("no recipe is called tinny; did you mean tiny?")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            'class Other:\n    """Not this."""\nclass A(Other):\n    """What it is.\n\n    More.\n    """\n',
+            "What it is.",
+        ),
+        ('class Alike:\n    """Not this."""\nclass A:\n    r"""What `it` is."""\n', "What it is."),
+        ('class A:\n    def f(self):\n        """Not this."""\n', "The package dlmkit-told"),
+        ("from elsewhere import A\n", "The package dlmkit-told"),
+    ],
+)
+def test_what_a_class_says_of_itself_is_read_and_not_imported(install, text, told):
+    install("dlmkit-told", {"dlmkit.tasks": {"told": "told:A"}}, told=f"raise SystemExit\n{text}")
+    assert plugins.find("tasks", "told").about == told
