@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import platform
 import shutil
 import sys
@@ -51,13 +50,14 @@ def doctor(options: argparse.Namespace) -> int:
 
 def examine() -> Iterator[Finding]:
     """Look at everything, one after the other."""
+    from dlmkit.data.cache import cache_folder
+
     yield Finding("✓", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
     yield from _requirements()
     yield from _torch()
     yield from _plugins()
     yield _wandb()
-    cache = Path(os.environ.get("DLMKIT_CACHE") or "~/.cache/dlmkit").expanduser()
-    yield _writable(cache, "cache", "name another folder in the environment variable DLMKIT_CACHE")
+    yield _writable(cache_folder(), "cache", "name another folder in the environment variable DLMKIT_CACHE")
     yield _writable(Path.cwd(), "working folder", "change to a folder of your own, or give dlmkit run --runs DIR")
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import tokenizers
 import torch
-from filelock import FileLock
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from dlmkit.errors import UserError
+from dlmkit.data.cache import locked
 
 __all__ = [
     "UNKNOWN",
@@ -69,9 +66,7 @@ def encode_characters(tokenizer: Tokenizer, text: str) -> Tensor:
 def subword_tokenizer(text: str, pieces: int) -> Tokenizer:
     """A byte-level byte-pair encoding of a text, trained once and then taken from the cache.
 
-    The cache is the folder ``~/.cache/dlmkit`` or the one that the environment variable ``DLMKIT_CACHE`` names. A
-    file's name there is a hash of the text, the settings and the library's version; a lock makes the processes of
-    one run wait for the one that trains, so that all have the same vocabulary.
+    See `dlmkit.data.cache`; a file's name there is a hash of the text, the settings and the library's version.
 
     References:
         | Neural Machine Translation of Rare Words with Subword Units (Sennrich, Haddow, Birch, 2016), algorithm 1
@@ -89,20 +84,13 @@ def subword_tokenizer(text: str, pieces: int) -> Tokenizer:
     """
     settings = json.dumps({"kind": "byte-level BPE", "pieces": pieces, "tokenizers": tokenizers.__version__})
     key = hashlib.sha256(f"{settings}\n{text}".encode()).hexdigest()
-    folder = Path(os.environ.get("DLMKIT_CACHE") or "~/.cache/dlmkit").expanduser()
-    file = folder / f"bpe-{key}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if not file.exists():
-                # A process that is killed while it writes leaves no half file under the final name.
-                unfinished = file.with_suffix(".tmp")
-                unfinished.write_text(_train_subwords(text, pieces).to_str(), encoding="utf-8")
-                unfinished.replace(file)
-            return Tokenizer.from_file(str(file))
-    except OSError as fault:
-        remedy = "name a folder that can be written in the environment variable DLMKIT_CACHE"
-        raise UserError(f"the cache cannot be written: {fault.strerror or fault}", remedy, str(folder)) from fault
+    with locked(f"bpe-{key}") as stem:
+        file = stem.with_suffix(".json")
+        if not file.exists():
+            unfinished = stem.with_suffix(".tmp")
+            unfinished.write_text(_train_subwords(text, pieces).to_str(), encoding="utf-8")
+            unfinished.replace(file)
+        return Tokenizer.from_file(str(file))
 
 
 def encode_subwords(tokenizer: Tokenizer, text: str) -> Tensor:

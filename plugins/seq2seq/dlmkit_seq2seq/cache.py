@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
-from dlmkit.errors import UserError
+from dlmkit.data.cache import locked
 
 __all__ = ["Arrays", "cached"]
 
@@ -24,10 +22,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 def cached(kind: str, settings: Mapping[str, Any], content: Iterable[str], make: Callable[[], Arrays]) -> Arrays:
     """Arrays from the cache, made first if they are not there.
 
-    The cache is the folder ``~/.cache/dlmkit`` or the one that the environment variable ``DLMKIT_CACHE`` names. A
-    file's name there is a hash of all that its content depends on; so nothing made with other settings or from
-    another text is ever read. A lock makes the processes of one run wait for the one that works, and a damaged file
-    is made anew.
+    See `dlmkit.data.cache`. A damaged file is made anew.
 
     Args:
         kind: What the file's name begins with.
@@ -43,23 +38,16 @@ def cached(kind: str, settings: Mapping[str, Any], content: Iterable[str], make:
         encoded = text.encode()
         digest.update(len(encoded).to_bytes(8, "little"))  # so that no two lists of texts are one text
         digest.update(encoded)
-    folder = Path(os.environ.get("DLMKIT_CACHE") or "~/.cache/dlmkit").expanduser()
-    file = folder / f"{kind}-{digest.hexdigest()}.npz"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            found = _read(file)
-            if found is None:
-                found = make()
-                # A process that is killed while it writes leaves no half file under the final name.
-                unfinished = file.with_suffix(".tmp")
-                with unfinished.open("wb") as stream:
-                    np.savez(stream, allow_pickle=False, **found)
-                unfinished.replace(file)
-            return found
-    except OSError as fault:
-        remedy = "name a folder that can be written in the environment variable DLMKIT_CACHE"
-        raise UserError(f"the cache cannot be written: {fault.strerror or fault}", remedy, str(folder)) from fault
+    with locked(f"{kind}-{digest.hexdigest()}") as stem:
+        file = stem.with_suffix(".npz")
+        found = _read(file)
+        if found is None:
+            found = make()
+            unfinished = stem.with_suffix(".tmp")
+            with unfinished.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **found)
+            unfinished.replace(file)
+        return found
 
 
 def _read(file: Path) -> Arrays | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,10 +18,9 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from dlmkit import UserError
+from dlmkit.data.cache import locked
 from dlmkit_word2vec.sources import Source
 
 __all__ = ["Corpus", "Reading", "read_corpus", "split_letters"]
@@ -78,8 +76,7 @@ class Corpus(NamedTuple):
 def read_corpus(source: Source, reading: Reading) -> Corpus:
     """Read a source, or take what was made of the same content with the same settings from the cache.
 
-    The cache is the folder ``~/.cache/dlmkit`` or the one that the environment variable ``DLMKIT_CACHE`` names. A lock
-    makes the processes of one run wait for the one that reads.
+    See `dlmkit.data.cache`.
 
     Args:
         source: What to read.
@@ -90,25 +87,19 @@ def read_corpus(source: Source, reading: Reading) -> Corpus:
     """
     settings = json.dumps({"version": _VERSION, "source": source.fingerprint(), **asdict(reading)})
     stem = f"words-{hashlib.sha256(settings.encode()).hexdigest()[:32]}"
-    folder = Path(os.environ.get("DLMKIT_CACHE") or "~/.cache/dlmkit").expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{stem}.lock"):
-            about = folder / f"{stem}.json"
-            if not about.exists():  # it is written last
-                _write(source, reading, folder, stem)
-    except OSError as fault:
-        remedy = "name a folder with room that can be written in the environment variable DLMKIT_CACHE"
-        raise UserError(f"the cache cannot be written: {fault.strerror or fault}", remedy, str(folder)) from fault
+    with locked(stem) as file:
+        about = file.with_suffix(".json")
+        if not about.exists():  # it is written last
+            _write(source, reading, file)
     known = json.loads(about.read_text(encoding="utf-8"))
-    file = folder / f"{stem}.ids"
-    tokens = np.memmap(file, np.int32, "r") if file.stat().st_size else np.zeros(0, np.int32)
+    ids = file.with_suffix(".ids")
+    tokens = np.memmap(ids, np.int32, "r") if ids.stat().st_size else np.zeros(0, np.int32)
     return Corpus(known["words"], np.array(known["counts"], dtype=np.int64), tokens, known["total"])
 
 
-def _write(source: Source, reading: Reading, folder: Path, stem: str) -> None:
+def _write(source: Source, reading: Reading, stem: Path) -> None:
     """Read a source into the cache; a process that is killed on the way leaves nothing under the final names."""
-    first, second = folder / f"{stem}.first.tmp", folder / f"{stem}.second.tmp"
+    first, second = stem.with_suffix(".first.tmp"), stem.with_suffix(".second.tmp")
     try:
         with first.open("wb") as file:
             seen, counts = _number(source, reading, file)
@@ -119,14 +110,14 @@ def _write(source: Source, reading: Reading, folder: Path, stem: str) -> None:
             while len(part := np.fromfile(old, np.int32, _CHUNK)):
                 part = renumbered[part]
                 part[part >= 0].tofile(new)
-        second.replace(folder / f"{stem}.ids")
+        second.replace(stem.with_suffix(".ids"))
     finally:
         first.unlink(missing_ok=True)
         second.unlink(missing_ok=True)
     about = {"words": [seen[i] for i in order], "counts": counts[order].tolist(), "total": int(counts.sum())}
-    draft = folder / f"{stem}.json.tmp"
+    draft = stem.with_suffix(".json.tmp")
     draft.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
-    draft.replace(folder / f"{stem}.json")
+    draft.replace(stem.with_suffix(".json"))
 
 
 def _number(source: Source, reading: Reading, file: IO[bytes]) -> tuple[list[str], NDArray[np.int64]]:
