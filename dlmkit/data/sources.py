@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlmkit.data.hub import by_split, load_splits
 from dlmkit.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from dlmkit.data.module import Split
 
 __all__ = ["STDLIB", "Corpus", "python_stdlib", "python_stdlib_dataset", "read_corpus"]
 
@@ -47,7 +50,6 @@ _TEXT_ENDINGS = {".txt", ".text", ".md", ".rst", ".tex", ".org", ".py", ".c", ".
 _TEXT_ENDINGS |= {".java", ".html", ".htm", ".xml", ".css", ".json", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".log"}
 # Files whose text lies in a column.
 _TABLE_ENDINGS = {".jsonl": "json", ".parquet": "parquet"}
-_SPLITS = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Corpus:
 
     label: str
     where: str
-    texts: Mapping[str, str]
+    texts: Mapping[Split, str]
 
 
 def python_stdlib_dataset() -> Dataset:
@@ -109,7 +111,7 @@ def read_corpus(source: str | list[str], subset: str | None, column: str) -> Cor
     """
     values = [source] if isinstance(source, str) else list(source)
     where = ", ".join(values)
-    parts: Mapping[str, Dataset]
+    parts: Mapping[Split, Dataset]
     if values == [STDLIB]:
         label, parts = "Python standard library", {"train": python_stdlib_dataset()}
     elif len(values) == 1 and not _is_file(values[0]):
@@ -194,32 +196,18 @@ def _dataset(names: list[str], texts: list[str]) -> Dataset:
     return Dataset.from_dict({"name": names, "text": texts}, features=features)
 
 
-def _load_dataset(name: str, subset: str | None, files: list[str] | None = None) -> dict[str, Dataset]:
-    """A dataset's splits under our names for them.
+def _load_dataset(name: str, subset: str | None, files: list[str] | None = None) -> Mapping[Split, Dataset]:
+    """``train``, and what there is of ``val`` and ``test``.
 
     Args:
         name: A hub name, a folder or a file format.
         subset: The configuration.
         files: The files of a format.
-
-    Returns:
-        ``train`` and what there is of ``val`` and ``test``. A dataset of one split is all ``train``.
     """
-    from datasets import exceptions, load_dataset
-
-    where = files[0] if files else name
-    folder = Path(name).expanduser()
-    path = str(folder) if folder.is_dir() else name
-    try:
-        found = load_dataset(path, name=subset, data_files=files)
-    except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
-        inner = fault.__cause__ if isinstance(fault, exceptions.DatasetGenerationError) else None
-        reason = str(inner or fault).partition("\n")[0]
-        raise UserError(f"this dataset cannot be loaded: {reason}", _remedy(name, folder, files), where) from fault
-    if len(found) == 1:
-        return {"train": next(iter(found.values()))}
-    parts = {ours: found[name] for ours, theirs in _SPLITS.items() for name in theirs if name in found}
+    found = load_splits(name, _remedy(name, Path(name).expanduser(), files), subset, files)
+    parts = by_split(found)
     if "train" not in parts:
+        where = files[0] if files else name
         raise UserError(f"this dataset has no split train but {', '.join(found)}", "give another data.source", where)
     return parts
 

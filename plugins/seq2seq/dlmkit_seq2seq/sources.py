@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlmkit.data.hub import by_split, load_splits
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, did_you_mean
 from dlmkit_seq2seq.pairs import Texts
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["read_pairs"]
 
 _TABLES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-_NAMES: Mapping[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 
 
 def read_pairs(
@@ -52,11 +48,12 @@ def read_pairs(
     kind = next((table for ending, table in _TABLES.items() if path.name.removesuffix(".gz").endswith(ending)), "")
     if kind:
         _require(path)
-        return {"train": _columns(_load(kind, None, [str(path)])["train"], languages, str(path))}
+        rows = load_splits(kind, "check that it holds what its ending says", files=[str(path)])["train"]
+        return {"train": _columns(rows, languages, str(path))}
     if path.is_file():
         remedy = f"give the file of its translations too: {where}='[{values[0]}, OTHER]'"
         raise UserError("this is one side only", remedy, values[0])
-    found = _load(str(path) if path.is_dir() else values[0], subset, None)
+    found = by_split(load_splits(values[0], "check the name, data.subset and the connection", subset))
     return {split: _columns(rows, languages, values[0]) for split, rows in found.items()}
 
 
@@ -104,35 +101,6 @@ def _require(path: Path) -> None:
         return
     near = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError("there is no such file", did_you_mean(path.name, near, "check the path"), str(path))
-
-
-def _load(name: str, subset: str | None, files: list[str] | None) -> dict[Split, Dataset]:
-    from datasets import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-        exceptions,
-        load_dataset,
-    )
-
-    shown = bool(files) and not are_progress_bars_disabled()  # a local table takes no time; a download does
-    try:
-        if shown:
-            disable_progress_bars()
-        found = load_dataset(name, name=subset, data_files=files)
-    except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
-        inner = fault.__cause__ if isinstance(fault, exceptions.DatasetGenerationError) else None
-        reason = str(inner or fault).partition("\n")[0]
-        remedy = (
-            "check that it holds what its ending says" if files else "check the name, data.subset and the connection"
-        )
-        raise UserError(f"this dataset cannot be loaded: {reason}", remedy, files[0] if files else name) from fault
-    finally:
-        if shown:
-            enable_progress_bars()
-    if len(found) == 1:
-        return {"train": next(iter(found.values()))}
-    return {ours: found[name] for ours, theirs in _NAMES.items() for name in theirs if name in found}
 
 
 def _columns(rows: Dataset, languages: Sequence[str], where: str) -> Texts:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmkit.data.hub import load_splits
 from dlmkit.errors import UserError
 
 __all__ = ["FILES", "read_idx", "read_mnist"]
@@ -100,14 +101,7 @@ def _checked(pictures: np.ndarray, digits: np.ndarray, where: str) -> tuple[Tens
 
 def _hub(name: str) -> dict[str, tuple[Tensor, Tensor]]:
     """The same from a dataset with the columns ``image`` and ``label``."""
-    from datasets import exceptions, load_dataset
-
-    try:
-        found: Any = load_dataset(name)
-    except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
-        reason = str(fault).partition("\n")[0]
-        remedy = "give a folder with MNIST's four idx files as data.source, or check the connection"
-        raise UserError(f"this dataset cannot be loaded: {reason}", remedy, name) from fault
+    found = load_splits(name, "give a folder with MNIST's four idx files as data.source, or check the connection")
     for part in FILES:
         if part not in found or not {"image", "label"} <= set(found[part].column_names):
             remedy = "give a dataset of digits such as ylecun/mnist"

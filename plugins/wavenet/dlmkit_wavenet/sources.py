@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dlmkit.data.hub import load_splits
 from dlmkit.data.module import Split
 from dlmkit.errors import Faults, UserError, did_you_mean
 
@@ -334,15 +335,6 @@ def _load(name: str, subset: str | None) -> dict[str, Dataset]:
     Raises:
         UserError: If it cannot be loaded.
     """
-    from datasets import exceptions, load_dataset
-
-    folder = Path(name).expanduser()
-    try:
-        found = load_dataset(str(folder) if folder.is_dir() else name, name=subset)
-    except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
-        inner = fault.__cause__ if isinstance(fault, exceptions.DatasetGenerationError) else None
-        reason = str(inner or fault).partition("\n")[0]
-        remedy = "check the spelling, data.subset, the connection and HF_HUB_OFFLINE, or give a folder of sound files"
-        raise UserError(f"this dataset cannot be loaded: {reason}", remedy, name) from fault
-    splits = dict(found.items())
+    remedy = "check the spelling, data.subset, the connection and HF_HUB_OFFLINE, or give a folder of sound files"
+    splits = load_splits(name, remedy, subset)
     return splits if len(splits) > 1 else {"all": next(iter(splits.values()))}

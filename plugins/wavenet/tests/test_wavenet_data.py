@@ -358,7 +358,7 @@ def test_a_source_that_is_not_there(folder, kind):
 def test_a_dataset_that_is_not_there_is_told_in_one_line(monkeypatch):
     import datasets
 
-    def refuse(path, name):
+    def refuse(path, name, data_files):
         raise datasets.exceptions.DatasetNotFoundError(f"Dataset {path} doesn't exist on the Hub\nmore")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)

@@ -14,9 +14,10 @@ import sysconfig
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from dlmkit import UserError
+from dlmkit.data.hub import load_splits
 from dlmkit.errors import did_you_mean
 
 __all__ = ["PYTHON_DOCS", "Files", "HubDataset", "PythonDocs", "Source", "open_source"]
@@ -226,14 +227,8 @@ class HubDataset(Source):
     """
 
     def __init__(self, name: str, subset: str | None, column: str) -> None:
-        from datasets import exceptions, load_dataset
-
         self.label, self.column = name, column
-        try:
-            found: Any = load_dataset(name, name=subset)
-        except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
-            reason = str(fault).partition("\n")[0]
-            raise UserError(f"this dataset cannot be loaded: {reason}", _remedy(name), name) from fault
+        found = load_splits(name, _remedy(name), subset)
         self.rows = found["train"] if "train" in found else next(iter(found.values()))
         if column not in self.rows.column_names:
             names = self.rows.column_names

@@ -1,0 +1,72 @@
+"""Datasets by name, folder or file, whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlmkit.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from dlmkit.data.module import Split
+
+__all__ = ["by_split", "load_splits"]
+
+_NAMES: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+def load_splits(
+    name: str, remedy: str, subset: str | None = None, files: list[str] | None = None
+) -> dict[str, Dataset]:
+    """A dataset's splits under the names that it has for them.
+
+    Args:
+        name: A hub name, a folder or a file format.
+        remedy: What to do where it cannot be loaded.
+        subset: The configuration.
+        files: The files of a format.
+
+    Raises:
+        UserError: If it cannot be loaded.
+    """
+    from datasets import exceptions, load_dataset
+
+    folder = Path(name).expanduser()
+    try:
+        with _no_bars(bool(files)):
+            found = load_dataset(str(folder) if folder.is_dir() else name, name=subset, data_files=files)
+    except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
+        inner = fault.__cause__ if isinstance(fault, exceptions.DatasetGenerationError) else None
+        reason = str(inner or fault).partition("\n")[0]
+        raise UserError(f"this dataset cannot be loaded: {reason}", remedy, files[0] if files else name) from fault
+    return dict(found.items())
+
+
+def by_split(found: Mapping[str, Dataset]) -> dict[Split, Dataset]:
+    """The splits under our names for them; a dataset of one split is all ``train``."""
+    if len(found) == 1:
+        return {"train": next(iter(found.values()))}
+    return {ours: found[name] for ours, theirs in _NAMES.items() for name in theirs if name in found}
+
+
+@contextmanager
+def _no_bars(wanted: bool) -> Iterator[None]:
+    """Hide the progress of what takes no time, as local files do; a download shows it."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if not wanted or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
