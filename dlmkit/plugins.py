@@ -190,7 +190,7 @@ def _identity(dist: metadata.Distribution) -> tuple[str, str, str]:
 def _folder(value: str) -> Path | None:
     """The folder of a package such as ``dlmkit_lstm.recipes``, found without importing it."""
     top, *rest = value.partition(":")[0].split(".")
-    spec = importlib.util.find_spec(top)
+    spec = _spec(top)
     for place in (spec.submodule_search_locations or []) if spec else []:
         folder = Path(place, *rest)
         # The core's recipes lie beside its package in a checkout, and inside it in a wheel.
@@ -221,12 +221,17 @@ def _module_exists(module: str) -> bool:
 _specs: dict[str, ModuleSpec | None] = {}
 
 
+def _spec(top: str) -> ModuleSpec | None:
+    """Where a top package lies; looked for once."""
+    if top not in _specs:
+        _specs[top] = importlib.util.find_spec(top)
+    return _specs[top]
+
+
 def _module_places(module: str) -> Iterator[str]:
     """Where a module may lie, as a file or a folder, found without importing it."""
     top, *rest = module.split(".")
-    if top not in _specs:
-        _specs[top] = importlib.util.find_spec(top)
-    spec = _specs[top]
+    spec = _spec(top)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for ending in (".py", "/__init__.py", ""):
             yield os.path.join(folder, *rest) + ending

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from dlmkit.seeds import run_seed
 
 __all__ = ["Seeding"]
 
@@ -22,8 +23,7 @@ class Seeding(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed."""
-        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        sequence = np.random.SeedSequence((seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+        sequence = np.random.SeedSequence((run_seed(), trainer.current_epoch, batch_idx, trainer.global_rank))
         words = sequence.generate_state(2)
         torch.manual_seed(int(words[0]))
         np.random.seed(int(words[1]))

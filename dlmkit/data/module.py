@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dlmkit.errors import UserError
+from dlmkit.seeds import run_seed
 
 __all__ = ["Batch", "DataModule", "Split"]
 
@@ -47,7 +47,7 @@ class DataModule(LightningDataModule, ABC):
     @property
     def seed(self) -> int:
         """The run's seed (``seed_everything``), from which a child derives every random choice."""
-        return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        return run_seed()
 
     @abstractmethod
     def batches(self, split: Split) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dlmkit.data.module import Split
 
-__all__ = ["STDLIB", "Corpus", "python_stdlib", "python_stdlib_dataset", "read_corpus"]
+__all__ = ["STDLIB", "Corpus", "expand", "python_stdlib", "python_stdlib_dataset", "read_corpus"]
 
 STDLIB = "python-stdlib"
 
@@ -117,7 +117,7 @@ def read_corpus(source: str | list[str], subset: str | None, column: str) -> Cor
     elif len(values) == 1 and not _is_file(values[0]):
         label, parts = values[0], _load_dataset(values[0], subset)
     else:
-        paths = [path for value in values for path in _expand(value)]
+        paths = [path for value in values for path in expand(value)]
         label = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
         parts = {"train": _files_dataset(paths)}
     texts = {split: _column(part, column, where) for split, part in parts.items()}
@@ -134,8 +134,15 @@ def _is_file(value: str) -> bool:
     return path.suffix in _TEXT_ENDINGS | _TABLE_ENDINGS.keys() or path.exists() or glob.has_magic(value)
 
 
-def _expand(value: str) -> list[Path]:
-    """The files that a name or a pattern stands for, in the order of their names."""
+def expand(value: str) -> list[Path]:
+    """The files that a name or a pattern stands for, in the order of their names.
+
+    Args:
+        value: A path, in which ``~`` and ``*`` are expanded.
+
+    Raises:
+        UserError: If there is none.
+    """
     path = Path(value).expanduser()
     if path.is_file():
         return [path]

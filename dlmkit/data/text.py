@@ -207,9 +207,9 @@ class Text(DataModule):
         text = own["train"]
         end = len(text) if "test" in own else len(text) - round(self.test_fraction * len(text))
         size = 0 if "val" in own else round(self.val_fraction * len(text))
-        cut = size if self.val_place == "start" else end - size
-        parts = (text[:cut], text[cut:end]) if self.val_place == "start" else (text[cut:end], text[:cut])
-        return {"train": parts[1], "val": own.get("val", parts[0]), "test": own.get("test", text[end:])}
+        start, stop = (0, size) if self.val_place == "start" else (end - size, end)
+        train = text[:start] + text[stop:end]
+        return {"train": train, "val": own.get("val", text[start:stop]), "test": own.get("test", text[end:])}
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

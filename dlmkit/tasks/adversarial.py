@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.data.module import Batch
 from dlmkit.errors import UserError
-from dlmkit.schedules import WarmupCosine
-from dlmkit.tasks.task import Metrics, Task
+from dlmkit.seeds import run_seed
+from dlmkit.tasks.task import Metrics, Task, with_metrics
 
 __all__ = ["Adversarial", "Player"]
 
@@ -119,8 +118,7 @@ class Adversarial(Task):
         """The losses of all players, for validation and test: their sum, and each of them."""
         metrics: dict[str, Any] = {}
         for name in self.players():
-            out = self.player_loss(name, batch)
-            value, further = out if isinstance(out, tuple) else (out, {})
+            value, further = with_metrics(self.player_loss(name, batch))
             metrics |= {f"{name}_loss": value, **further}
         return torch.stack([metrics[f"{name}_loss"] for name in self.players()]).sum(), metrics
 
@@ -136,7 +134,7 @@ class Adversarial(Task):
         trainer = self._trainer
         if trainer is None or trainer.state.status != TrainerStatus.RUNNING:
             return torch.randn(count, *size, device=self.device)
-        known = (int(os.environ.get("PL_GLOBAL_SEED", "0")), self.current_epoch, self._batch_idx, self._draws)
+        known = (run_seed(), self.current_epoch, self._batch_idx, self._draws)
         self._draws += 1
         word = int(np.random.SeedSequence(known).generate_state(1)[0])
         draw = torch.Generator().manual_seed(word)  # on the CPU, so that it is the same on every device
@@ -151,8 +149,9 @@ class Adversarial(Task):
         group = trainer.accumulate_grad_batches
         complete = (batch_idx + 1) % group == 0 or batch_idx + 1 == trainer.num_training_batches
         self._start(batch_idx)
-        optimizers = dict(zip(self.players(), self._optimizers(), strict=True))
-        due = {n: p for n, p in self.players().items() if trainer.global_step % p.every == 0}
+        players = self.players()
+        optimizers = dict(zip(players, self._optimizers(), strict=True))
+        due = {n: p for n, p in players.items() if trainer.global_step % p.every == 0}
         counted = next(n for n, p in due.items() if p.every == 1)
         for name in due:
             self._backward(name, batch, optimizers[name], group)
@@ -179,8 +178,7 @@ class Adversarial(Task):
     def _backward(self, name: str, batch: Batch, optimizer: LightningOptimizer, group: int) -> None:
         """Add to a player's gradient, and to no other's."""
         self.toggle_optimizer(optimizer)
-        out = self.player_loss(name, batch)
-        loss, metrics = out if isinstance(out, tuple) else (out, {})
+        loss, metrics = with_metrics(self.player_loss(name, batch))
         count = self.count(batch)
         self.log(f"train/{name}_loss", loss.detach(), prog_bar=True, batch_size=count)
         self._log_metrics("train", metrics, count)
@@ -222,18 +220,14 @@ class Adversarial(Task):
         optimizers = [player.optimizer(player.network.parameters()) for player in players.values()]
         schedulers: list[LRScheduler] = []
         for player, optimizer in zip(players.values(), optimizers, strict=True):
-            if player.lr_scheduler is not None:
-                schedulers.append(self._schedule(player.lr_scheduler(optimizer)))
+            if player.lr_scheduler is None:
+                continue
+            scheduler = self._schedule(player.lr_scheduler, optimizer)
+            if isinstance(scheduler, ReduceLROnPlateau):
+                what = "a schedule that waits for a plateau has none: adversarial losses do not fall"
+                raise UserError(what, "take one that goes by steps, such as dlmkit.WarmupCosine", "model.lr_scheduler")
+            schedulers.append(scheduler)
         return optimizers, schedulers
-
-    def _schedule(self, scheduler: LRScheduler | ReduceLROnPlateau) -> LRScheduler:
-        if isinstance(scheduler, ReduceLROnPlateau):
-            what = "a schedule that waits for a plateau has none: adversarial losses do not fall"
-            raise UserError(what, "take one that goes by steps, such as dlmkit.WarmupCosine", "model.lr_scheduler")
-        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
-            steps = self.trainer.estimated_stepping_batches
-            scheduler.total_steps = int(steps) if steps != float("inf") else None
-        return scheduler
 
     def configure_callbacks(self) -> list[Callback]:
         """Take clipping and accumulation off the trainer: Lightning refuses them here, and they work all the same."""

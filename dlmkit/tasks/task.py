@@ -12,16 +12,22 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.data.module import Batch
 from dlmkit.media import Media
 from dlmkit.schedules import WarmupCosine
 from dlmkit.tasks.plateau import StepOnPlateau
 
-__all__ = ["Metrics", "Task"]
+__all__ = ["Metrics", "Task", "with_metrics"]
 
 Stage = Literal["train", "val", "test"]
 Metrics = Mapping[str, Tensor | tuple[Tensor, int]]
+
+
+def with_metrics(out: Tensor | tuple[Tensor, Metrics]) -> tuple[Tensor, Metrics]:
+    """What a loss function returns, with no metrics where it returns none."""
+    return out if isinstance(out, tuple) else (out, {})
 
 
 class Task(LightningModule, ABC):
@@ -105,10 +111,7 @@ class Task(LightningModule, ABC):
         optimizer = self.optimizer(self.parameters())
         if self.lr_scheduler is None:
             return optimizer
-        scheduler = self.lr_scheduler(optimizer)
-        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
-            steps = self.trainer.estimated_stepping_batches
-            scheduler.total_steps = int(steps) if steps != float("inf") else None
+        scheduler = self._schedule(self.lr_scheduler, optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             # Stepped by StepOnPlateau; Lightning only saves and restores it.
             waiting: Any = {"scheduler": scheduler, "monitor": scheduler.monitor, "frequency": 10**9}
@@ -119,9 +122,16 @@ class Task(LightningModule, ABC):
         """What the task itself needs beside training."""
         return [StepOnPlateau()] if self.lr_scheduler is not None else []
 
+    def _schedule(self, make: LRSchedulerCallable, optimizer: torch.optim.Optimizer) -> LRScheduler | ReduceLROnPlateau:
+        """A schedule that knows how long the run is, if it wants to."""
+        scheduler = make(optimizer)
+        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
+            steps = self.trainer.estimated_stepping_batches
+            scheduler.total_steps = int(steps) if steps != float("inf") else None
+        return scheduler
+
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Metrics, int]:
-        out = self.loss(batch)
-        loss, metrics = out if isinstance(out, tuple) else (out, {})
+        loss, metrics = with_metrics(self.loss(batch))
         return loss, metrics, self.count(batch)
 
     def _evaluation_step(self, stage: Stage, batch: Batch) -> None:

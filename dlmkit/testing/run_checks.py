@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from dlmkit.data.module import DataModule
 from dlmkit.errors import UserError
+from dlmkit.tasks.adversarial import Adversarial
 from dlmkit.testing.check import Unsuitable, check, short, tell
 from dlmkit.testing.package_checks import place
 from dlmkit.testing.probes import Killed
@@ -71,9 +73,11 @@ def _figure_faults(subject: Subject, folder: Path) -> Iterator[UserError]:
         rows = list(csv.DictReader(file))
     where = place(subject.task_type)
     logged = {name for row in rows for name, value in row.items() if value}
-    for stage in ("train", "val"):
-        if not any(name.startswith(f"{stage}/") and name.endswith("loss") for name in logged):
-            yield UserError(f"{stage}/loss is not logged", "let dlmkit.Task do the steps, or log it in yours", where)
+    if issubclass(subject.task_type, Adversarial) and any(re.fullmatch("train/.+_loss", name) for name in logged):
+        logged.add("train/loss")  # each of its networks has a loss of its own
+    for name in ("train/loss", "val/loss"):
+        if name not in logged:
+            yield UserError(f"{name} is not logged", "let dlmkit.Task do the steps, or log it in yours", where)
     for row in rows:
         for name, value in row.items():
             if value and not math.isfinite(float(value)):

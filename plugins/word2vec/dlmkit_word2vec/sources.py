@@ -18,6 +18,7 @@ from typing import IO
 
 from dlmkit import UserError
 from dlmkit.data.hub import load_splits
+from dlmkit.data.sources import expand
 from dlmkit.errors import did_you_mean
 
 __all__ = ["PYTHON_DOCS", "Files", "HubDataset", "PythonDocs", "Source", "open_source"]
@@ -251,11 +252,8 @@ def _remedy(name: str) -> str:
     if path.is_dir():
         return "check data.subset, or give the folder's text files: add /*.txt, say"
     otherwise = "check the spelling, data.subset and the connection, or give a local file"
-    return did_you_mean(path.name, [PYTHON_DOCS, *_siblings(path)], otherwise)
-
-
-def _siblings(path: Path) -> list[str]:
-    return [near.name for near in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [near.name for near in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, [PYTHON_DOCS, *siblings], otherwise)
 
 
 def open_source(source: str | list[str], subset: str | None, column: str) -> Source:
@@ -274,21 +272,9 @@ def open_source(source: str | list[str], subset: str | None, column: str) -> Sou
         return PythonDocs()
     if len(values) == 1 and not _is_file(values[0]):
         return HubDataset(values[0], subset, column)
-    return Files([path for value in values for path in _expand(value)])
+    return Files([path for value in values for path in expand(value)])
 
 
 def _is_file(value: str) -> bool:
     path = Path(value).expanduser()
     return not path.is_dir() and (path.suffix in _ENDINGS or path.exists() or glob.has_magic(value))
-
-
-def _expand(value: str) -> list[Path]:
-    path = Path(value).expanduser()
-    if path.is_file():
-        return [path]
-    found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
-    if not found:
-        remedy = did_you_mean(path.name, _siblings(path), "check data.source")
-        what = "no file matches this pattern" if glob.has_magic(value) else "there is no such file"
-        raise UserError(what, remedy, value)
-    return found
