@@ -10,7 +10,7 @@ from torch import Tensor
 from dlmkit.data.module import Split
 from dlmkit_pictures.pictures import Pictures
 
-__all__ = ["Digits"]
+__all__ = ["Digits", "read_digits"]
 
 _PARTS: dict[Split, slice] = {"train": slice(0, 1297), "val": slice(1297, 1497), "test": slice(1497, None)}
 
@@ -30,17 +30,26 @@ class Digits(Pictures):
 
     def table(self, split: Split) -> tuple[Tensor, Tensor]:
         """All pictures of a split (N, 1, 8, 8), float32 from 0 to 1, and their digits (N,), int64."""
-        pictures, digits = _digits()
-        return pictures[_PARTS[split]], digits[_PARTS[split]]
+        return read_digits(split)
 
     def describe(self) -> str:
         """Size and splits."""
         return f"handwritten digits of 8 × 8 pixels; {self.sizes('pictures')}"
 
 
+def read_digits(split: Split) -> tuple[Tensor, Tensor]:
+    """The pictures of a split (N, 1, 8, 8), from 0 to 1, and digits (N,), in an order that never changes.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+    """
+    pictures, digits = _digits()
+    return pictures[_PARTS[split]], digits[_PARTS[split]]
+
+
 @lru_cache(maxsize=1)
 def _digits() -> tuple[Tensor, Tensor]:
-    """All pictures (1797, 1, 8, 8), from 0 to 1, and digits (1797,), in an order that never changes."""
+    """All pictures (1797, 1, 8, 8) and digits (1797,)."""
     from sklearn.datasets import load_digits
 
     found = load_digits()

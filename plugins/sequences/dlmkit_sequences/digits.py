@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+from dlmkit_pictures.digits import read_digits
 from torch import Tensor
 
 from dlmkit.data.module import Split
@@ -21,7 +22,6 @@ LETTERS = (*sorted(set("".join(NAMES))), "■")
 
 _SIDE = 8
 _STEPS = max(map(len, NAMES)) + 1
-_PARTS: dict[Split, slice] = {"train": slice(0, 1297), "val": slice(1297, 1497), "test": slice(1497, None)}
 
 
 class Digit(Problem):
@@ -59,8 +59,8 @@ class Digit(Problem):
 
     def table(self, split: Split) -> tuple[Tensor, Tensor]:
         """Pictures (N, 64) from 0 to 1, and digits (N,)."""
-        pictures, digits = _digits()
-        return pictures[_PARTS[split]], digits[_PARTS[split]]
+        pictures, digits = read_digits(split)
+        return pictures.flatten(1), digits
 
     def examples(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures as sequences of one step (B, 1, 64), and digits (B,)."""
@@ -122,8 +122,8 @@ class DigitNames(Problem):
 
     def table(self, split: Split) -> tuple[Tensor, Tensor]:
         """Pictures (N, 64) from 0 to 1, and letters (N, T), -100 behind the end."""
-        pictures, digits = _digits()
-        return pictures[_PARTS[split]], _spelt()[digits[_PARTS[split]]]
+        pictures, digits = read_digits(split)
+        return pictures.flatten(1), _spelt()[digits]
 
     def examples(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures with zeros behind them (B, T, 64), and letters (B, T)."""
@@ -149,16 +149,6 @@ class DigitNames(Problem):
         said = torch.stack([place[place >= 0].bincount().argmax() for place in train.T])
         right = (test == said)[test >= 0]
         return {"test/accuracy": {"commonest letter of a place": float(right.float().mean())}}
-
-
-@lru_cache(maxsize=1)
-def _digits() -> tuple[Tensor, Tensor]:
-    """All pictures (1797, 64), from 0 to 1, and digits (1797,), in an order that never changes."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    order = torch.randperm(len(found.target), generator=torch.Generator().manual_seed(0))
-    return torch.from_numpy(found.data / 16).float()[order], torch.from_numpy(found.target).long()[order]
 
 
 @lru_cache(maxsize=1)
