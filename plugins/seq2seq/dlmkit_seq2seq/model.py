@@ -19,6 +19,7 @@ __all__ = [
     "AttentionTranslator",
     "Encoder",
     "Memory",
+    "Reader",
     "gru_step",
     "orthogonal_blocks",
     "scaled_embedding",
@@ -214,7 +215,32 @@ class AttentionDecoder(nn.Module):
         return nn.functional.linear(readout, self.embedding.weight, self.bias)
 
 
-class AttentionTranslator(nn.Module):
+class Reader(nn.Module):
+    """The half that all translators share: an encoder, and the state in which the decoder starts.
+
+    Args:
+        source_vocab_size: Source vocabulary; token 0 is padding.
+        embedding_size: Width D of a token's embedding.
+        hidden_size: Width H of each direction of the encoder, and of the decoder.
+        encoder_layers: Bidirectional layers of the encoder.
+        dropout: Fraction of activations dropped.
+    """
+
+    def __init__(
+        self, source_vocab_size: int, embedding_size: int, hidden_size: int, encoder_layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(source_vocab_size, embedding_size, hidden_size, encoder_layers, dropout)
+        self.bridge = nn.Linear(2 * hidden_size, hidden_size)
+
+    def read(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Annotations (B, S, 2H), which of them are words (B, S), and the first state (B, H) for a source (B, S)."""
+        annotations, last = self.encoder(source, lengths)
+        mask = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
+        return annotations, mask, torch.tanh(self.bridge(last))
+
+
+class AttentionTranslator(Reader):
     """An encoder, and a decoder that looks back at every word of the source.
 
     References:
@@ -240,16 +266,12 @@ class AttentionTranslator(nn.Module):
         encoder_layers: int = 1,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.encoder = Encoder(source_vocab_size, embedding_size, hidden_size, encoder_layers, dropout)
-        self.bridge = nn.Linear(2 * hidden_size, hidden_size)
+        super().__init__(source_vocab_size, embedding_size, hidden_size, encoder_layers, dropout)
         self.decoder = AttentionDecoder(target_vocab_size, embedding_size, hidden_size, attention_size, dropout)
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Read the source (B, S) of the given lengths (B,)."""
-        annotations, last = self.encoder(source, lengths)
-        mask = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
-        return self.decoder.remember(annotations, mask, torch.tanh(self.bridge(last)))
+        return self.decoder.remember(*self.read(source, lengths))
 
     def step(self, tokens: Tensor, memory: Memory, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step of writing: the word before (B,) and the state (B, H) to logits (B, V) and the next state."""

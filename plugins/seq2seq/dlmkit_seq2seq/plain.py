@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dlmkit_seq2seq.model import Encoder, Memory, orthogonal_blocks, scaled_embedding
+from dlmkit_seq2seq.model import Memory, Reader, orthogonal_blocks, scaled_embedding
 
 __all__ = ["PlainTranslator"]
 
 
-class PlainTranslator(nn.Module):
+class PlainTranslator(Reader):
     r"""An encoder and a decoder with nothing between them but one vector.
 
     .. math::
@@ -48,9 +48,7 @@ class PlainTranslator(nn.Module):
         encoder_layers: int = 1,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.encoder = Encoder(source_vocab_size, embedding_size, hidden_size, encoder_layers, dropout)
-        self.bridge = nn.Linear(2 * hidden_size, hidden_size)
+        super().__init__(source_vocab_size, embedding_size, hidden_size, encoder_layers, dropout)
         self.embedding = nn.Embedding(target_vocab_size, embedding_size, padding_idx=0)
         self.dropout = nn.Dropout(dropout)
         self.recurrence = nn.GRU(embedding_size, hidden_size, batch_first=True)
@@ -61,10 +59,9 @@ class PlainTranslator(nn.Module):
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Read the source (B, S) of the given lengths (B,)."""
-        annotations, last = self.encoder(source, lengths)
-        mask = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
+        annotations, mask, start = self.read(source, lengths)
         nothing = annotations[..., :0]
-        return Memory(torch.tanh(self.bridge(last)), mask, nothing, nothing, nothing)
+        return Memory(start, mask, nothing, nothing, nothing)
 
     def step(self, tokens: Tensor, memory: Memory, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step of writing: the word before (B,) and the state (B, H) to logits (B, V) and the next state."""

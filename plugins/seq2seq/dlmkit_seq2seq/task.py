@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from dlmkit import Figure, Media
 from dlmkit_seq2seq.figures import attention_figure
@@ -54,14 +54,9 @@ class Seq2Seq(Translation):
         attention_size: int = 256,
         encoder_layers: int = 1,
         dropout: float = 0.2,
-        label_smoothing: float = 0.1,
-        encoder_from: str | None = None,
-        beam_size: int = 5,
-        length_penalty: float = 1.0,
-        headline_score: Literal["bleu", "exact_match"] = "bleu",
         **kwargs: Any,
     ) -> None:
-        super().__init__(label_smoothing, encoder_from, beam_size, length_penalty, headline_score, **kwargs)
+        super().__init__(**kwargs)
         sizes = source_vocab_size, target_vocab_size, embedding_size, hidden_size, attention_size, encoder_layers
         self.use(AttentionTranslator(*sizes, dropout))
 
@@ -109,13 +104,8 @@ class EncoderDecoder(Translation):
         embedding_size: int = 256,
         encoder_layers: int = 1,
         dropout: float = 0.2,
-        label_smoothing: float = 0.1,
-        encoder_from: str | None = None,
-        beam_size: int = 5,
-        length_penalty: float = 1.0,
-        headline_score: Literal["bleu", "exact_match"] = "bleu",
         **kwargs: Any,
     ) -> None:
-        super().__init__(label_smoothing, encoder_from, beam_size, length_penalty, headline_score, **kwargs)
+        super().__init__(**kwargs)
         sizes = source_vocab_size, target_vocab_size, embedding_size, hidden_size, encoder_layers
         self.use(PlainTranslator(*sizes, dropout))
