@@ -55,22 +55,24 @@ def visible(token: str) -> str:
     return {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(token, token if token.isprintable() else "·")
 
 
-def sequence_shape_figure(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Figure:
+def sequence_shape_figure(name: str, inputs: Sequence[str], outputs: Sequence[str], encoder: int = 0) -> Figure:
     """One of the five shapes of a sequence problem, drawn as a net unrolled over time.
 
     Args:
         name: The shape, such as ``many to one``.
         inputs: What goes in at each step, from the bottom; an empty word where nothing does.
         outputs: What is asked for at each step, at the top; an empty word where nothing is.
+        encoder: How many steps at the beginning belong to an encoder, which reads from both ends.
     """
     steps = len(inputs)
-    figure = Figure(figsize=(max(4.5, 1.1 * steps), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 1.2 * steps), 3.6), layout="constrained")
     ax = figure.subplots()
     arrow = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0, "linewidth": 1.5}
     for t, (below, above) in enumerate(zip(inputs, outputs, strict=True)):
-        _box(ax, t, 1, "", "#8fd19e")
+        _box(ax, t, 1, "", "#f6d186" if encoder and t >= encoder else "#8fd19e")
         if t:
-            ax.annotate("", (t - 0.32, 1), (t - 0.68, 1), arrowprops=arrow)
+            style = "<|-|>" if t <= encoder else "-|>"
+            ax.annotate("", (t - 0.36, 1), (t - 0.64, 1), arrowprops=arrow | {"arrowstyle": style})
         if below:
             _box(ax, t, 0, below, "#f4a6a6")
             ax.annotate("", (t, 0.72), (t, 0.28), arrowprops=arrow)
@@ -86,8 +88,8 @@ def sequence_shape_figure(name: str, inputs: Sequence[str], outputs: Sequence[st
 def _box(ax: Any, x: float, y: float, word: str, colour: str) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    ax.add_patch(FancyBboxPatch((x - 0.28, y - 0.24), 0.56, 0.48, boxstyle="round,pad=0.04", fc=colour, ec="0.3"))
-    size = 13 if len(word) <= 4 else 10 if len(word) <= 7 else 8
+    ax.add_patch(FancyBboxPatch((x - 0.32, y - 0.24), 0.64, 0.48, boxstyle="round,pad=0.04", fc=colour, ec="0.3"))
+    size = min(14.0, 90 / max(1, len(word)))
     ax.text(x, y, word, ha="center", va="center", fontsize=size, parse_math=False)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.patches import FancyBboxPatch
+
+from dlmkit.figures import sequence_shape_figure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,32 +53,10 @@ def unaligned_figure(source: Sequence[str], target: Sequence[str], name: str) ->
         target: Words that come out, at the top, after the last has gone in.
         name: The shape's name, above all.
     """
-    steps, first = len(source) + len(target) - 1, len(source) - 1
-    figure = Figure(figsize=(max(5.0, 1.2 * steps), 3.6), layout="constrained")
-    ax = figure.subplots()
-    arrow = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0, "linewidth": 1.5}
-    for step in range(steps):
-        _box(ax, step, 1, "", "#8fd19e" if step < first else "#f6d186")
-        if step:
-            style = "<|-|>" if step <= first else "-|>"  # the encoder reads from both ends
-            ax.annotate("", (step - 0.36, 1), (step - 0.64, 1), arrowprops=arrow | {"arrowstyle": style})
-        if step <= first:
-            _box(ax, step, 0, source[step], "#f4a6a6")
-            ax.annotate("", (step, 0.72), (step, 0.28), arrowprops=arrow)
-        if step >= first:
-            _box(ax, step, 2, target[step - first], "#9ec5f4")
-            ax.annotate("", (step, 1.72), (step, 1.28), arrowprops=arrow)
-    ax.set(xlim=(-0.6, steps - 0.4), ylim=(-0.45, 2.45))
-    ax.set_axis_off()
-    ax.set_title(name, fontsize=18)
-    return figure
-
-
-def _box(ax: Any, x: float, y: float, word: str, colour: str) -> None:
-    ax.add_patch(FancyBboxPatch((x - 0.32, y - 0.24), 0.64, 0.48, boxstyle="round,pad=0.04", fc=colour, ec="0.3"))
-    word = _label(word, 13)
-    size = min(14.0, 90 / max(1, len(word)))
-    ax.text(x, y, word, ha="center", va="center", fontsize=size, parse_math=False)
+    read, written = ([_label(word, 13) for word in side] for side in (source, target))
+    inputs = [*read, *[""] * (len(written) - 1)]
+    outputs = [*[""] * (len(read) - 1), *written]
+    return sequence_shape_figure(name, inputs, outputs, encoder=len(read) - 1)
 
 
 def _label(word: str, longest: int) -> str:

@@ -101,6 +101,7 @@ def test_pictures_of_what_an_untrained_net_writes_can_be_drawn(tmp_path):
         figure = attention_figure(torch.eye(size), strange[:size], strange[:size], "x")
         figure.savefig(tmp_path / "a.png")  # a warning would be an error here
         unaligned_figure(strange[:size], [*strange[:size], "END"], "x").savefig(tmp_path / "b.png")
+        assert (tmp_path / "a.png").stat().st_size > 1000 and (tmp_path / "b.png").stat().st_size > 1000
 
 
 # ------------------------------------------------------------------------------------------------------ whole commands
