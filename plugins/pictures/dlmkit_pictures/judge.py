@@ -5,12 +5,16 @@ Dimensions: N pictures, C channels, H side, F features, K classes.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dlmkit.data.cache import locked
 
 __all__ = ["Judge", "Verdict", "frechet_distance"]
 
@@ -32,7 +36,7 @@ class Verdict(NamedTuple):
 
 
 class Judge:
-    """A small convolutional classifier, trained when it is made, in a second or two for a thousand small pictures.
+    """A small convolutional classifier, trained when it is made, in a few seconds for a thousand small pictures.
 
     References:
         | Improved Techniques for Training GANs (Salimans et al., 2016), for judging by a classifier
@@ -53,10 +57,42 @@ class Judge:
             self.classes = nn.Linear(64, int(labels.max()) + 1)
             self._train(pictures.clone(), labels.clone(), steps)
 
+    @classmethod
+    def of(cls, pictures: Tensor, labels: Tensor, seed: int = 0, steps: int = 400) -> Judge:
+        """The judge of these pictures, trained once on a machine and then kept in the cache.
+
+        Args:
+            pictures: Real ones (N, C, H, H), float32 from 0 to 1.
+            labels: Their classes (N,), int64.
+            seed: Of its start and of the order of the pictures.
+            steps: Batches of 64 that it is trained on.
+
+        Raises:
+            UserError: If the cache cannot be written.
+        """
+        made_from = hashlib.sha256(Path(__file__).read_bytes())
+        made_from.update(f"{torch.__version__} {seed} {steps} {tuple(pictures.shape)}".encode())
+        for table in (pictures, labels):
+            made_from.update(table.contiguous().numpy())
+        with locked(f"judge-{made_from.hexdigest()[:20]}") as stem:
+            file, unfinished = stem.with_suffix(".pt"), stem.with_suffix(".part")
+            if file.is_file():
+                judge = cls(pictures, labels, seed, steps=0)
+                judge._parts.load_state_dict(torch.load(file, weights_only=True))
+            else:
+                judge = cls(pictures, labels, seed, steps)
+                torch.save(judge._parts.state_dict(), unfinished)
+                unfinished.replace(file)
+        return judge
+
+    @property
+    def _parts(self) -> nn.ModuleList:
+        return nn.ModuleList([self.features, self.classes])
+
     def _train(self, pictures: Tensor, labels: Tensor, steps: int) -> None:
-        parameters = [*self.features.parameters(), *self.classes.parameters()]
+        parameters = list(self._parts.parameters())
         optimizer = torch.optim.AdamW(parameters, lr=0.003, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.003, total_steps=steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.003, total_steps=max(steps, 1))
         for _ in range(steps):
             rows = torch.randint(len(labels), (min(64, len(labels)),))
             loss = F.cross_entropy(self.classes(F.dropout(self.features(pictures[rows]), 0.2)), labels[rows])

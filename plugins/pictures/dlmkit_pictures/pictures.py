@@ -58,7 +58,7 @@ class Pictures(Examples):
     @cached_property
     def judge(self) -> Judge:
         """A classifier trained on the training pictures, which tells how good made pictures are."""
-        return Judge(*self.table("train"), seed=self.seed)
+        return Judge.of(*self.table("train"), seed=self.seed)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """How the judge finds the training pictures themselves, and those of one class alone, beside the test's."""

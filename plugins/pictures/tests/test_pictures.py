@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from dlmkit_pictures.digits import Digits
-from dlmkit_pictures.judge import frechet_distance
+from dlmkit_pictures.judge import Judge, frechet_distance
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,23 @@ def test_the_judge_prefers_real_pictures_and_sees_collapsed_modes(digits):
     assert digits.judge.verdict(test, test).distance == pytest.approx(0, abs=1e-3)
 
 
-def test_the_judge_leaves_the_run_s_random_numbers_alone():
+def test_the_judge_is_trained_once_and_leaves_the_run_s_random_numbers_alone(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLMKIT_CACHE", str(tmp_path))
+    pictures, labels = (table[:200] for table in digits.table("train"))
     torch.manual_seed(7)
     expected = torch.rand(3)
-    torch.manual_seed(7)
-    _ = Digits().judge
-    assert torch.equal(torch.rand(3), expected)
+    seen = []
+    with monkeypatch.context() as patch:
+        for _ in range(2):
+            torch.manual_seed(7)
+            seen.append(Judge.of(pictures, labels, steps=3).look(pictures)[1])
+            assert torch.equal(torch.rand(3), expected)
+            patch.setattr(Judge, "_train", lambda self, pictures, labels, steps: None if steps == 0 else pytest.fail())
+    assert torch.equal(*seen)
+    others = [(pictures, labels, 1, 3), (pictures.flip(0), labels, 0, 3), (pictures, labels.flip(0), 0, 3)]
+    for other in others:
+        assert not torch.equal(Judge.of(*other).look(pictures)[1], seen[0])
+    assert len(list(tmp_path.glob("judge-*.pt"))) == 1 + len(others)
 
 
 def test_frechet_distance_of_independent_features_in_closed_form():
