@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["RecordedStack", "State", "copy_gates", "record_layers", "reset_recurrence", "thinned"]
+__all__ = ["RecordedStack", "State", "chrono_biases", "copy_gates", "record_layers", "reset_recurrence", "thinned"]
 
 State = tuple[Tensor, ...]
 
@@ -153,6 +153,38 @@ def reset_recurrence(
             nn.init.zeros_(b_ih)
             nn.init.zeros_(b_hh)
             b_ih.chunk(len(blocks))[list(blocks).index("forget")].fill_(forget_bias)
+
+
+def chrono_biases(layers: Iterable[Sequence[Tensor]], blocks: Sequence[str], longest: int) -> None:
+    r"""Start the forget and input gates so that units remember for times of every length.
+
+    .. math::
+        b_f = \log u, \quad b_i = -b_f, \qquad u \sim \mathcal{U}(1, T_{max} - 1)
+
+    A unit whose forget gate is :math:`\sigma(b_f)` still has a third of what it held after some :math:`e^{b_f}` steps.
+    With a bias of 1 for all units that is three steps, and no gradient comes back over hundreds of them.
+
+    References:
+        | Can Recurrent Neural Networks Warp Time? (Tallec & Ollivier, 2018), equation 16
+
+    Args:
+        layers: The parameters of each layer: w_ih, w_hh, b_ih, b_hh, and others that are left as they are.
+        blocks: What the blocks of rows of the weights compute, in their order.
+        longest: Steps T_max that something may have to be remembered for.
+
+    Raises:
+        ValueError: If that is fewer than 3.
+    """
+    if longest < 3:
+        raise ValueError(f"the longest time to remember is {longest}; give at least 3")
+    forget, put = list(blocks).index("forget"), list(blocks).index("input")
+    with torch.no_grad():
+        for _, _, b_ih, b_hh, *_ in layers:
+            gates = b_ih.chunk(len(blocks))
+            gates[forget].uniform_(1, longest - 1).log_()
+            torch.neg(gates[forget], out=gates[put])
+            for part in (forget, put):
+                b_hh.chunk(len(blocks))[part].zero_()
 
 
 def thinned(layers: Iterable[Sequence[Tensor]], weight_dropout: nn.Dropout) -> list[tuple[Tensor, ...]]:

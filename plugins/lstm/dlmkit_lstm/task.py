@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from dlmkit import SequenceProblem
+from dlmkit import SequenceProblem, UserError
 from dlmkit_lstm.coupled import CoupledLSTMStack
 from dlmkit_lstm.gated import GatedTask
+from dlmkit_lstm.gates import BLOCKS
 from dlmkit_lstm.model import LSTMStack
 from dlmkit_lstm.peephole import PeepholeLSTMStack
+from dlmkit_lstm.stack import chrono_biases
 
 __all__ = ["LSTM", "CoupledLSTM", "LSTMProblem", "PeepholeLSTM"]
 
@@ -130,6 +132,7 @@ class LSTMProblem(SequenceProblem):
         | Long Short-Term Memory (Hochreiter & Schmidhuber, 1997)
         | An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling (Bai, Kolter &
           Koltun, 2018), for the problems on long-term dependencies
+        | Can Recurrent Neural Networks Warp Time? (Tallec & Ollivier, 2018), for the start of the gates' biases
         | Bidirectional Recurrent Neural Networks (Schuster & Paliwal, 1997), for reading from both ends
 
     Args:
@@ -142,6 +145,8 @@ class LSTMProblem(SequenceProblem):
         dropout: Fraction of activations dropped between layers.
         forget_bias: Bias that the forget gates start with; a larger one lets memory last longer from the beginning.
         orthogonal: Whether the recurrent matrices start orthogonal, which neither shrinks nor grows what is remembered.
+        chrono: Steps that the longest memory lasts: the gates' biases then start so that units remember for times of
+            every length up to it; 0 starts all of them with ``forget_bias``.
         bidirectional: Whether a second LSTM reads from the end, so that an answer also knows what comes later.
         optimizer: Makes the optimiser from the parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
@@ -158,6 +163,7 @@ class LSTMProblem(SequenceProblem):
         dropout: float = 0.0,
         forget_bias: float = 1.0,
         orthogonal: bool = True,
+        chrono: int = 0,
         bidirectional: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -166,6 +172,11 @@ class LSTMProblem(SequenceProblem):
             LSTMStack(input_size, hidden_size, num_layers, dropout, forget_bias, orthogonal=orthogonal)
             for _ in range(1 + bidirectional)
         ]
+        for stack in layers if chrono else ():
+            try:
+                chrono_biases(stack.all_weights, BLOCKS, chrono)
+            except ValueError as error:
+                raise UserError(str(error), "give more, or 0 to start with forget_bias", "model.chrono") from error
         self.recurrence = layers[0]
         self.from_the_end = layers[1] if bidirectional else None
 

@@ -5,11 +5,12 @@ import sys
 
 import pytest
 import torch
-from dlmkit_lstm.gates import Gates, recorded_lstm
+from dlmkit_lstm.gates import BLOCKS, Gates, recorded_lstm
 from dlmkit_lstm.model import LSTMCell, LSTMStack
+from dlmkit_lstm.stack import chrono_biases
 from torch import Tensor, nn
 
-from dlmkit import TokenModel
+from dlmkit import TokenModel, UserError
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 B, T, D, H = 3, 7, 4, 5
@@ -193,6 +194,32 @@ def test_initialisation(forget_bias):
         i, f, candidate, o = (b_ih + b_hh).chunk(4)
         assert f.eq(forget_bias).all()
         assert not torch.cat((i, candidate, o)).any()
+
+
+def test_gates_that_start_with_memories_of_every_length():
+    torch.manual_seed(0)
+    stack = LSTMStack(D, 4000, 2)
+    before = [w_hh.clone() for _, w_hh, *_ in stack.all_weights]
+    chrono_biases(stack.all_weights, BLOCKS, 101)
+    for (_, w_hh, b_ih, b_hh), same in zip(stack.all_weights, before, strict=True):
+        assert torch.equal(w_hh, same)
+        i, f, candidate, o = (b_ih + b_hh).chunk(4)
+        assert torch.equal(i, -f) and not torch.cat((candidate, o)).any()
+        steps = f.double().exp()  # uniform from 1 to 100
+        assert 1 <= steps.min() < 1.2 and 99.8 < steps.max() <= 100.001
+        assert steps.mean().item() == pytest.approx(50.5, abs=2) and (steps < 25.75).double().mean() < 0.27
+    with pytest.raises(ValueError, match="is 2; give at least 3"):
+        chrono_biases(stack.all_weights, BLOCKS, 2)
+
+
+def test_the_longest_memory_of_a_problem_is_an_option():
+    from dlmkit_lstm.task import LSTMProblem
+
+    net = LSTMProblem(D, 3, "last", "class", hidden_size=H, chrono=50)
+    i, f, *_ = net.recurrence.all_weights[0][2].chunk(4)
+    assert torch.equal(i, -f) and len(f.unique()) == H
+    with pytest.raises(UserError, match="longest time to remember is 1"):
+        LSTMProblem(D, 3, "last", "class", chrono=1)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
