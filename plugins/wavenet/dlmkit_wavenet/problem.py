@@ -20,12 +20,13 @@ class WaveNetProblem(SequenceProblem):
         z_l = \tanh(W_f * x_l) \odot \sigma(W_g * x_l), \qquad x_{l+1} = x_l + W_r z_l, \qquad
         h = x_L + \sum_l W_l z_l
 
-    with dilation 2^l in layer l, and a linear answer from h. It stands where Bai, Kolter & Koltun (2018) have a TCN,
-    which is made of the same dilated causal convolutions and differs in this: a TCN's block has two of them, one after
-    the other, each with weight normalisation, ReLU and dropout, and ends in another ReLU over the residual sum; it has
-    no gates and no skip connections. At equal kernel, layers and channels both have nearly the same number of weights,
-    for two convolutions are what filter and gate are too. The receptive field is 1 + (K-1)(2^L - 1) here and twice
-    that there.
+    with dilation 2^l in layer l, :math:`x_0` made of each step's numbers by 1 × 1, ReLU, 1 × 1, and a linear answer
+    from h. It stands where Bai, Kolter & Koltun (2018) have a TCN, which is made of the same dilated causal
+    convolutions and differs in this: a TCN's block has two of them, one after the other, each with weight
+    normalisation, ReLU and dropout, and ends in another ReLU over the residual sum; it has no gates, no skip
+    connections and nothing before the first block. At equal kernel, layers and channels both have nearly the same
+    number of weights, for two convolutions are what filter and gate are too. The receptive field is
+    1 + (K-1)(2^L - 1) here and twice that there.
 
     Where the last step answers, only what it hears is computed, a small part of the whole: over 600 steps that is some
     seven times as fast.
