@@ -150,7 +150,8 @@ def figures_table(
         baselines: Metric name to method to figure.
         headline: The metric that comes first.
     """
-    methods = sorted({m for values in baselines.values() for m in values}, key=lambda m: _worst(baselines, m))
+    shown = {name: baselines.get(name, {}) for name in metrics}
+    methods = sorted({m for values in shown.values() for m in values}, key=lambda m: _worst(shown, m))
     table = Table(box=None, pad_edge=False, header_style="bold cyan")
     table.add_column("")
     table.add_column(title, justify="right", style="bold")

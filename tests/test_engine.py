@@ -342,3 +342,12 @@ def test_every_training_batch_draws_its_own_numbers(built):
     others = [draw(0, 1), draw(1, 0), draw(0, 0, rank=1)]
     for place in range(3):
         assert len({numbers[place] for numbers in [first, *others]}) == 4
+
+
+def test_the_table_of_figures_has_a_column_for_methods_that_it_shows():
+    from dlmkit.screen import figures_table
+
+    baselines = {"test/loss": {"as it is": 2.0, "nearest": 1.0}, "val/loss": {"guessing": 3.0}}
+    table = figures_table("Net", {"test/accuracy": 0.5, "test/loss": 0.25}, baselines, "test/loss")
+    assert [column.header for column in table.columns] == ["", "Net", "nearest", "as it is"]
+    assert [list(column.cells) for column in table.columns[1:]] == [["0.250", "0.500"], ["1.000", ""], ["2.000", ""]]

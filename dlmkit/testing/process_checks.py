@@ -180,9 +180,8 @@ def _calm_words(subject: Subject) -> list[str]:
     """Options that make a run comparable: no dropout, and an optimiser that does not enlarge rounding errors."""
     options = arguments(subject.task_type)
     words = [f"--model.{name}=0.0" for name, value in options.items() if "dropout" in name and isinstance(value, float)]
-    if "optimizer" in options:
-        words.append('--model.optimizer={"class_path":"torch.optim.SGD","init_args":{"lr":0.01}}')
-    return words
+    calm = '{"class_path":"torch.optim.SGD","init_args":{"lr":0.01}}'
+    return words + [f"--model.{name}={calm}" for name in options if name.endswith("optimizer")]
 
 
 def _own_noise(task: nn.Module) -> str:

@@ -28,6 +28,11 @@ class Digits(Pictures):
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
     """
 
+    @property
+    def levels(self) -> int:
+        """The shades of grey."""
+        return 17
+
     def table(self, split: Split) -> tuple[Tensor, Tensor]:
         """All pictures of a split (N, 1, 8, 8), float32 from 0 to 1, and their digits (N,), int64."""
         return read_digits(split)

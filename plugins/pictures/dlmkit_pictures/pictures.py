@@ -12,9 +12,13 @@ from torch import Tensor
 
 from dlmkit.data.examples import Examples
 from dlmkit.data.module import Batch, Split
+from dlmkit_pictures.density import density_baselines
 from dlmkit_pictures.judge import Judge
 
 __all__ = ["Pictures"]
+
+_LOOKED_AT = 5_000
+"""Training pictures that the judge looks at, at most, to say what its figures are worth."""
 
 
 class Pictures(Examples):
@@ -42,6 +46,11 @@ class Pictures(Examples):
         return int(self.table("train")[0].shape[2])
 
     @property
+    def levels(self) -> int:
+        """How many values a channel of a pixel can have."""
+        return 256
+
+    @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return int(self.table("train")[1].max()) + 1
@@ -61,10 +70,12 @@ class Pictures(Examples):
         return Judge.of(*self.table("train"), seed=self.seed)
 
     def baselines(self) -> dict[str, dict[str, float]]:
-        """How the judge finds the training pictures themselves, and those of one class alone, beside the test's."""
-        train, labels = self.table("train")
+        """How the judge finds the training pictures themselves and those of one class, and simple ways' likelihoods."""
+        train, labels = (table[:_LOOKED_AT] for table in self.table("train"))
         test = self.table("test")[0]
         shown = {"training pictures": train, "one class alone": train[labels == labels[0]]}
         verdicts = {name: self.judge.verdict(pictures, test) for name, pictures in shown.items()}
         names = next(iter(verdicts.values()))._fields
-        return {f"test/{n}": {who: float(getattr(v, n)) for who, v in verdicts.items()} for n in names}
+        judged = {f"test/{n}": {who: float(getattr(v, n)) for who, v in verdicts.items()} for n in names}
+        judged["test/as_asked"] = {"training pictures": self.judge.accuracy(train, labels)}
+        return judged | density_baselines(self.table("train"), self.table("test"), self.levels)

@@ -9,12 +9,12 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from dlmkit_pictures.idx import mnist_splits
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError
-from dlmkit_sequences.idx import read_mnist
 from dlmkit_sequences.problem import Answer, Problem, Steps, shortened, sketch
 
 __all__ = ["SequentialMNIST"]
@@ -131,21 +131,7 @@ class SequentialMNIST(Problem):
     @cached_property
     def _splits(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """Pictures (N, 28, 28), uint8, and digits (N,), int64."""
-        found = read_mnist(self.source)
-        for part, (pictures, _) in found.items():
-            if pictures.shape[1:] != (28, 28) or not len(pictures):
-                size = " × ".join(map(str, pictures.shape))
-                raise UserError(f"the {part} images are {size}", "give pictures of 28 × 28 pixels", self.source)
-        pictures, digits = found["train"]
-        kept = len(digits) - self.val_size
-        if kept < 1:
-            what = f"val_size {self.val_size:,} leaves nothing of {len(digits):,} training pictures"
-            raise UserError(what, f"give at most {len(digits) - 1:,}", "data.val_size")
-        return {
-            "train": (pictures[:kept], digits[:kept]),
-            "val": (pictures[kept:], digits[kept:]),
-            "test": found["test"],
-        }
+        return mnist_splits(self.source, self.val_size)
 
     def _sketch(self, input: Tensor) -> str:
         """The picture in lines of blocks, whatever the order of the pixels was."""

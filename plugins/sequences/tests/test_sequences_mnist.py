@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dlmkit_sequences.idx import FILES, read_idx, read_mnist
+from dlmkit_pictures.idx import FILES, read_idx, read_mnist
 from dlmkit_sequences.pixels import SequentialMNIST, permutation
 
 from dlmkit.errors import UserError

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from dlmkit.data.hub import load_splits
+from dlmkit.data.module import Split
 from dlmkit.errors import UserError
 
-__all__ = ["FILES", "read_idx", "read_mnist"]
+__all__ = ["FILES", "mnist_splits", "read_idx", "read_mnist"]
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -25,6 +26,30 @@ FILES = {
 """The images and the labels of both parts; each may end with .gz."""
 
 _BYTES = 8  # the code of unsigned bytes in an idx file
+
+
+def mnist_splits(source: str, val_size: int) -> dict[Split, tuple[Tensor, Tensor]]:
+    """The pictures (N, 28, 28), uint8, and digits (N,), int64; validation is the end of the training set.
+
+    Args:
+        source: A folder with the four idx files, or the name of a Hugging Face dataset.
+        val_size: Pictures that are kept for validation.
+
+    Raises:
+        UserError: If they cannot be read, are of another size, or too few.
+    """
+    found = read_mnist(source)
+    for part, (pictures, _) in found.items():
+        if pictures.shape[1:] != (28, 28) or not len(pictures):
+            size = " × ".join(map(str, pictures.shape))
+            raise UserError(f"the {part} images are {size}", "give pictures of 28 × 28 pixels", source)
+    pictures, digits = found["train"]
+    kept = len(digits) - val_size
+    if kept < 1:
+        what = f"val_size {val_size:,} leaves nothing of {len(digits):,} training pictures"
+        raise UserError(what, f"give at most {len(digits) - 1:,}", "data.val_size")
+    parts = {"train": slice(0, kept), "val": slice(kept, None)}
+    return {name: (pictures[part], digits[part]) for name, part in parts.items()} | {"test": found["test"]}
 
 
 @lru_cache(maxsize=1)

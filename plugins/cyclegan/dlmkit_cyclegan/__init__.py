@@ -1,0 +1,1 @@
+"""Pictures of one look into another, learnt without pairs."""

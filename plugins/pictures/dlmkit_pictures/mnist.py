@@ -1,0 +1,155 @@
+"""MNIST as pictures: with all its shades, or in black and white.
+
+Dimensions: N pictures of a split.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlmkit.data.module import Split
+from dlmkit.errors import UserError
+from dlmkit_pictures.idx import mnist_splits
+from dlmkit_pictures.pictures import Pictures
+
+__all__ = ["MNIST", "BinarisedMNIST", "read_amat"]
+
+_AMAT: dict[Split, str] = {
+    "train": "binarized_mnist_train.amat",
+    "val": "binarized_mnist_valid.amat",
+    "test": "binarized_mnist_test.amat",
+}
+
+
+class MNIST(Pictures):
+    """Handwritten digits of 28 × 28 pixels with 256 shades of grey.
+
+    References:
+        | Gradient-Based Learning Applied to Document Recognition (LeCun, Bottou, Bengio & Haffner, 1998)
+
+    Args:
+        source: A folder with MNIST's four idx files, gzipped or not, or the name of a Hugging Face dataset.
+        val_size: Pictures at the end of the training set that are kept for validation.
+        batch_size: Pictures in one batch over all processes together.
+        num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
+
+    Raises:
+        UserError: If an option is out of range; and, when the pictures are first needed, if they cannot be read.
+    """
+
+    def __init__(
+        self, source: str = "ylecun/mnist", val_size: int = 10_000, batch_size: int = 64, num_workers: int = 0
+    ) -> None:
+        super().__init__(batch_size, num_workers)
+        if val_size < 1:
+            raise UserError(f"val_size is {val_size}", "give at least 1", "data.val_size")
+        self.source, self.val_size = source, val_size
+
+    def prepare_data(self) -> None:
+        """Read once on every machine."""
+        _ = self._splits
+
+    def table(self, split: Split) -> tuple[Tensor, Tensor]:
+        """All pictures of a split (N, 1, 28, 28), float32 from 0 to 1, and their digits (N,), int64."""
+        return self._splits[split]
+
+    def describe(self) -> str:
+        """Size and splits."""
+        return f"MNIST, 28 × 28 pixels, {self.levels} shades; {self.sizes('pictures')}"
+
+    @cached_property
+    def _splits(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        found = mnist_splits(self.source, self.val_size)
+        return {split: (pictures[:, None].float() / 255, digits) for split, (pictures, digits) in found.items()}
+
+
+class BinarisedMNIST(MNIST):
+    r"""MNIST in black and white: a pixel is ink as often as it is dark.
+
+    .. math::
+        x = [u < p / 255], \qquad u \sim \mathcal{U}(0, 1)
+
+    Here p is a pixel of MNIST from 0 to 255. The numbers u are drawn once and for all, by numpy's default generator:
+    for the training pictures from the seed (``binarisation_seed``, 0), for validation from (…, 1), for the test from
+    (…, 2). The pictures that Larochelle drew in the same way, which published figures are for, come in three files
+    ``binarized_mnist_train.amat``, ``…_valid.amat`` and ``…_test.amat``; a folder that has them is read as it is, and
+    says nothing of the digits: there is one class then.
+
+    References:
+        | On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov & Murray, 2008), for drawing the pixels
+        | The Neural Autoregressive Distribution Estimator (Larochelle & Murray, 2011), for the fixed pictures
+
+    Args:
+        source: A folder with MNIST's four idx files or with Larochelle's three, or the name of a Hugging Face dataset.
+        val_size: Pictures at the end of the training set that are kept for validation; Larochelle's files have theirs.
+        binarisation_seed: Which numbers u are drawn.
+        batch_size: Pictures in one batch over all processes together.
+        num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
+
+    Raises:
+        UserError: If an option is out of range; and, when the pictures are first needed, if they cannot be read.
+    """
+
+    def __init__(
+        self,
+        source: str = "ylecun/mnist",
+        val_size: int = 10_000,
+        binarisation_seed: int = 0,
+        batch_size: int = 64,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(source, val_size, batch_size, num_workers)
+        if binarisation_seed < 0:
+            raise UserError(f"binarisation_seed is {binarisation_seed}", "give at least 0", "data.binarisation_seed")
+        self.binarisation_seed = binarisation_seed
+
+    @property
+    def levels(self) -> int:
+        """Black and white."""
+        return 2
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the pictures are Larochelle's."""
+        return any((Path(self.source).expanduser() / name).is_file() for name in _AMAT.values())
+
+    def describe(self) -> str:
+        """Size, rule and splits."""
+        rule = "as Larochelle drew it" if self.fixed else f"drawn from seed {self.binarisation_seed}"
+        return f"MNIST in black and white, {rule}; 28 × 28 pixels; {self.sizes('pictures')}"
+
+    @cached_property
+    def _splits(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        if self.fixed:
+            found = {split: read_amat(Path(self.source).expanduser() / name) for split, name in _AMAT.items()}
+            return {split: (ink, torch.zeros(len(ink), dtype=torch.int64)) for split, ink in found.items()}
+        shades = mnist_splits(self.source, self.val_size)
+        return {split: (self._ink(shades[split][0], number), shades[split][1]) for number, split in enumerate(_AMAT)}
+
+    def _ink(self, pictures: Tensor, number: int) -> Tensor:
+        draw = np.random.default_rng((self.binarisation_seed, number))
+        u = torch.from_numpy(draw.random(pictures.shape, dtype=np.float32))
+        return (u < pictures.float() / 255).float()[:, None]
+
+
+def read_amat(path: Path) -> Tensor:
+    """The pictures (N, 1, 28, 28) in a text file with a line of 784 zeros and ones for each.
+
+    Raises:
+        UserError: If it is not there, or holds something else.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as fault:
+        remedy = f"put {', '.join(_AMAT.values())} into one folder"
+        raise UserError(f"this file cannot be read: {fault.strerror}", remedy, str(path)) from fault
+    digits = np.frombuffer(raw.translate(None, b" \t\r\n"), np.uint8) - ord("0")
+    if not len(digits) or len(digits) % 784 or digits.max() > 1:
+        remedy = "give the file as it comes"
+        raise UserError("this file is not made of lines of 784 zeros and ones", remedy, str(path))
+    return torch.from_numpy(digits.reshape(-1, 1, 28, 28).astype(np.float32))

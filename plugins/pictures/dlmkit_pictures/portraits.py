@@ -1,0 +1,137 @@
+"""Portraits of people, some of whom are never trained on.
+
+Dimensions: N pictures, S side, P people.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dlmkit.data.module import Split
+from dlmkit.errors import UserError, did_you_mean
+from dlmkit_pictures.files import list_pictures, read_picture, square
+from dlmkit_pictures.pictures import Pictures
+
+__all__ = ["Portraits"]
+
+
+class Portraits(Pictures):
+    """Grey portraits in a folder for each person; validation and test show people who are not in the training set.
+
+    The middle of each picture is made a square of the wanted size, with as many shades as are wanted. A training
+    picture is there twice, the second time in a mirror.
+
+    References:
+        | Parameterisation of a Stochastic Model for Human Face Identification (Samaria & Harter, 1994), for the ORL
+          database of faces
+
+    Args:
+        source: A folder with a folder of pictures for each person, such as the ORL faces.
+        image_size: Pixels S along one side.
+        shades: Values that a pixel can have.
+        val_people: How many people are kept for validation.
+        test_people: How many people are kept for the test.
+        people_seed: Which ones; it does not follow from the run's seed, so that all runs have the same.
+        batch_size: Pictures in one batch over all processes together.
+        num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
+
+    Raises:
+        UserError: If an option is out of range; and, when the pictures are first needed, if they cannot be read.
+    """
+
+    def __init__(
+        self,
+        source: str = "orl_faces",
+        image_size: int = 32,
+        shades: int = 32,
+        val_people: int = 4,
+        test_people: int = 6,
+        people_seed: int = 0,
+        batch_size: int = 32,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers)
+        for name, value, least in (
+            ("image_size", image_size, 8),
+            ("shades", shades, 2),
+            ("val_people", val_people, 1),
+            ("test_people", test_people, 1),
+            ("people_seed", people_seed, 0),
+        ):
+            if value < least:
+                raise UserError(f"{name} is {value}", f"give at least {least}", f"data.{name}")
+        self.source, self.image_size, self.shades = source, image_size, shades
+        self.val_people, self.test_people, self.people_seed = val_people, test_people, people_seed
+
+    @property
+    def levels(self) -> int:
+        """The shades of grey."""
+        return self.shades
+
+    def prepare_data(self) -> None:
+        """Read once on every machine."""
+        _ = self._splits
+
+    def table(self, split: Split) -> tuple[Tensor, Tensor]:
+        """All pictures of a split (N, 1, S, S), float32 from 0 to 1, and the numbers of their people (N,), int64.
+
+        Those of training people begin at 0; people kept for validation follow, then those for the test.
+        """
+        return self._splits[split]
+
+    def describe(self) -> str:
+        """Size, shades and people."""
+        people = ", ".join(f"{len(self.table(s)[1].unique())} for {n}" for s, n in _PURPOSES.items())
+        size = f"{self.image_size} × {self.image_size} pixels with {self.shades} shades"
+        return f"portraits of {size}; people: {people}; {self.sizes('pictures')}"
+
+    @cached_property
+    def _splits(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        people = self._people()
+        order = torch.randperm(len(people), generator=torch.Generator().manual_seed(self.people_seed)).tolist()
+        kept = self.val_people + self.test_people
+        if len(people) < kept + 2:
+            what = f"there are {len(people)} people, of whom {kept} are kept for validation and test"
+            raise UserError(what, "give data.val_people and data.test_people so that two or more are left", self.source)
+        parts: dict[Split, list[int]] = {
+            "train": order[kept:],
+            "val": order[: self.val_people],
+            "test": order[self.val_people : kept],
+        }
+        found: dict[Split, tuple[Tensor, Tensor]] = {}
+        first = 0
+        for split, chosen in parts.items():
+            pictures = [torch.stack([self._read(path) for path in list_pictures(people[i])]) for i in chosen]
+            numbers = [torch.full((len(part),), first + k) for k, part in enumerate(pictures)]
+            found[split] = torch.cat(pictures), torch.cat(numbers)
+            first += len(chosen)
+        once, whose = found["train"]
+        return found | {"train": (torch.cat((once, once.flip(3))), whose.repeat(2))}
+
+    def _people(self) -> list[Path]:
+        place = Path(self.source).expanduser()
+        if not place.is_dir():
+            near = [p.name for p in place.parent.iterdir() if p.is_dir()] if place.parent.is_dir() else []
+            remedy = did_you_mean(place.name, near, "give the folder of the portraits as data.source")
+            raise UserError("there is no such folder", remedy, str(place))
+        people = [p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")]
+        if not people:
+            raise UserError("this folder holds no folders", "give one with a folder for each person", str(place))
+        return sorted(people, key=lambda p: [int(word) if word.isdecimal() else word for word in _words(p.name)])
+
+    def _read(self, path: Path) -> Tensor:
+        pixels = square(read_picture(path, 1).pixels, self.image_size)
+        return (pixels * (self.shades - 1)).round() / (self.shades - 1)
+
+
+_PURPOSES: dict[Split, str] = {"train": "training", "val": "validation", "test": "the test"}
+
+
+def _words(name: str) -> list[str]:
+    """A name in parts, of which every second is a number: so that s2 comes before s10."""
+    return re.split(r"(\d+)", name)

@@ -1,0 +1,145 @@
+"""Picture files of every kind, and those that are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dlmkit_pictures.files import list_pictures, read_picture, square, told
+from PIL import Image
+
+from dlmkit.errors import UserError
+
+
+@pytest.fixture
+def save(tmp_path):
+    def written(name, array, mode=None, **options):
+        picture = array if isinstance(array, Image.Image) else Image.fromarray(np.asarray(array))
+        (picture.convert(mode) if mode else picture).save(tmp_path / name, **options)
+        return tmp_path / name
+
+    return written
+
+
+RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+
+
+def test_a_colour_picture_is_its_pixels(save):
+    colours = np.stack([RAMP, RAMP // 2, 255 - RAMP], axis=-1)
+    pixels, changes = read_picture(save("a.png", colours))
+    assert pixels.dtype == torch.float32 and changes == ()
+    torch.testing.assert_close(pixels, torch.from_numpy(colours.transpose(2, 0, 1) / 255).float())
+
+
+def test_grey_where_colour_is_wanted_is_repeated(save):
+    pixels, changes = read_picture(save("grey.png", RAMP), channels=3)
+    assert pixels.shape == (3, 3, 4) and changes == ("grey",)
+    assert torch.equal(pixels[0], pixels[2])
+    assert read_picture(save("grey.png", RAMP), channels=1) == (pytest.approx(pixels[:1]), ())
+
+
+def test_colour_where_grey_is_wanted_becomes_its_luminance(save):
+    pixels, changes = read_picture(save("red.png", np.full((2, 2, 3), [255, 0, 0], np.uint8)), channels=1)
+    assert pixels.shape == (1, 2, 2) and changes == ("coloured",)
+    assert pixels[0, 0, 0].item() == pytest.approx(0.299)
+
+
+def test_what_is_transparent_lies_on_white(save):
+    see_through = np.zeros((1, 3, 4), np.uint8)
+    see_through[0, :, 3] = [0, 51, 255]  # black: not there, a fifth, whole
+    pixels, changes = read_picture(save("rgba.png", see_through))
+    assert changes == ("see-through",)
+    torch.testing.assert_close(pixels[:, 0], torch.tensor([1, 0.8, 0]).expand(3, 3), atol=0.005, rtol=0)
+
+
+def test_a_palette_with_a_transparent_colour_lies_on_white_too(save):
+    indexed = Image.fromarray(np.array([[0, 1]], np.uint8), mode=None).convert("P")
+    indexed.putpalette([0, 0, 0, 0, 0, 255])
+    pixels, changes = read_picture(save("p.png", indexed, transparency=0))
+    assert changes == ("see-through",)
+    assert pixels[:, 0].T.tolist() == [[1, 1, 1], [0, 0, 1]]
+    grey, changes = read_picture(save("la.png", Image.new("LA", (2, 1), (100, 255))), channels=1)
+    assert changes == ("see-through",) and grey.shape == (1, 1, 2) and grey[0, 0, 0].item() == pytest.approx(100 / 255)
+
+
+def test_sixteen_bits_keep_their_shades(save):
+    shades = np.array([[0, 1, 256, 65535]], np.uint16)
+    pixels, changes = read_picture(save("deep.png", shades), channels=1)
+    assert changes == ("16-bit",)
+    torch.testing.assert_close(pixels[0, 0], torch.tensor([0, 1 / 65535, 256 / 65535, 1]))
+    assert read_picture(save("deep.tif", shades), channels=3).changes == ("16-bit", "grey")
+
+
+def test_black_and_white_is_from_0_to_1(save):
+    pixels, _ = read_picture(save("bits.png", Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")), channels=1)
+    assert pixels.flatten().tolist() == [0, 1]
+
+
+def test_a_photograph_is_turned_as_its_camera_says(save):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    assert read_picture(save("turned.png", RAMP, exif=exif)).pixels.shape == (3, 4, 3)
+
+
+def test_float_pixels_are_refused(save):
+    with pytest.raises(UserError, match=r"f\.tif: its pixels are float numbers"):
+        read_picture(save("f.tif", Image.fromarray(np.ones((2, 2), np.float32))))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda raw: raw[: len(raw) // 2], "this picture is damaged"),
+        (lambda raw: b"these are words", "this is no picture that can be read"),
+        (lambda raw: b"", "this is no picture that can be read"),
+    ],
+)
+def test_a_spoilt_file_is_named(save, spoil, message):
+    path = save("noise.png", np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8))
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(UserError, match=message) as error:
+        read_picture(path)
+    assert error.value.where == str(path) and "\n" not in str(error.value)
+
+
+def test_files_that_are_not_there(save, tmp_path):
+    save("cat.png", RAMP)
+    with pytest.raises(UserError, match=r"there is no such file; did you mean cat\.png\?"):
+        read_picture(tmp_path / "cats.png")
+    with pytest.raises(UserError, match="this is a folder"):
+        read_picture(tmp_path)
+
+
+def test_a_folder_is_listed_by_name(save, tmp_path):
+    for name in ("b.png", "a.jpg", ".hidden.png"):
+        save(name, RAMP)
+    (tmp_path / "notes.txt").write_text("words")
+    (tmp_path / "inner.png").mkdir()
+    assert [p.name for p in list_pictures(tmp_path)] == ["a.jpg", "b.png"]
+
+
+def test_folders_without_pictures(tmp_path):
+    with pytest.raises(UserError, match="this folder is empty"):
+        list_pictures(tmp_path)
+    (tmp_path / "notes.txt").write_text("words")
+    with pytest.raises(UserError, match="no picture in this folder, but 1 other files"):
+        list_pictures(tmp_path)
+    with pytest.raises(UserError, match=f"there is no such folder; did you mean {tmp_path.name}"):
+        list_pictures(tmp_path.with_name(tmp_path.name + "x"))
+
+
+def test_the_middle_is_taken_and_scaled():
+    pixels = torch.zeros(1, 4, 8)
+    pixels[:, :, 2:6] = torch.tensor([[1.0, 1, 0, 0]] * 4)
+    assert torch.equal(square(pixels, 4)[0], pixels[0, :, 2:6])
+    halves = square(pixels, 2)
+    assert halves.shape == (1, 2, 2) and halves[0, 0, 0] > 0.8 and halves[0, 0, 1] < 0.2
+    torch.testing.assert_close(halves.sum(-1), torch.ones(1, 2))
+    assert square(pixels.transpose(1, 2), 4).shape == (1, 4, 4)
+    torch.testing.assert_close(square(torch.full((3, 5, 7), 0.3), 16), torch.full((3, 16, 16), 0.3))
+
+
+def test_what_was_changed_is_told():
+    assert told([("a.png", ()), ("b.png", ())]) == ""
+    text = told([("a.png", ()), ("b.png", ("grey", "16-bit")), ("c.png", ("grey",))])
+    assert text == "1 of 3 of 16 bits, made 8 (such as b.png); 2 of 3 grey, repeated as colour (such as b.png)"

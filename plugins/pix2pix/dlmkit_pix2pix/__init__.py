@@ -1,0 +1,1 @@
+"""Picture to picture, learnt from pairs."""
