@@ -1,0 +1,1 @@
+"""PixelCNN: pictures generated pixel by pixel."""

@@ -1,0 +1,159 @@
+"""What the task computes, draws, shows and keeps."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from dlmkit_pixelcnn.figures import grid_figure
+from dlmkit_pixelcnn.task import PixelCNN
+
+from dlmkit.errors import UserError
+
+SMALL = {"channels": 1, "side": 6, "levels": 5, "width": 6, "layers": 3, "head_width": 6, "first_kernel_size": 3}
+
+
+def made(**options):
+    torch.manual_seed(0)
+    task = PixelCNN(**SMALL | options).eval()
+    for parameter in task.net.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return task
+
+
+def batch(n=12, embedding_size=0, channels=1):
+    draw = torch.Generator().manual_seed(0)
+    codes = torch.randint(5, (n, channels, 6, 6), generator=draw)
+    found = {"picture": codes / 4, "label": torch.arange(n) % 3}
+    return found | ({"embedding": torch.randn(n, embedding_size, generator=draw)} if embedding_size else {})
+
+
+def test_the_loss_in_its_three_units():
+    task, given = made(num_classes=3), batch()
+    loss, metrics = task.loss(given)
+    outputs = task.net(given["picture"], given["label"])
+    log_prob = torch.log_softmax(outputs, dim=1).gather(1, (given["picture"] * 4).long())
+    nats = -log_prob.sum().item() / 12
+    assert metrics["nats"].item() == pytest.approx(nats, rel=1e-5)
+    assert loss.item() == pytest.approx(nats / 36, rel=1e-5)
+    assert metrics["bits_per_dimension"].item() == pytest.approx(nats / 36 / math.log(2), rel=1e-5)
+
+
+def test_a_net_that_knows_nothing_needs_the_logarithm_of_the_levels():
+    task = made()
+    for parameter in task.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert task.loss(batch())[1]["bits_per_dimension"].item() == pytest.approx(math.log2(5), rel=1e-6)
+
+
+def test_what_the_condition_is():
+    given = batch(embedding_size=4)
+    assert torch.equal(made(num_classes=3).condition(given), given["label"])
+    assert torch.equal(made(num_classes=3, embedding_size=4).condition(given), given["embedding"])
+    assert made(num_classes=3, embedding_size=4, conditional=False).condition(given) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["samples", "completions", "surprise", "sight"]),
+        ({"num_classes": 3}, ["samples", "completions", "surprise", "sight"]),
+        ({"num_classes": 3, "embedding_size": 4}, ["portraits", "strip", "completions", "surprise", "sight"]),
+        ({"channels": 3, "likelihood": "logistic"}, ["samples", "completions", "surprise", "sight"]),
+    ],
+)
+def test_everything_is_shown(options, names, tmp_path):
+    task = made(**options)
+    given = batch(embedding_size=options.get("embedding_size", 0), channels=options.get("channels", 1))
+    with torch.inference_mode():
+        shown = task.show(given)
+    assert list(shown) == names
+    for name, item in shown.items():
+        assert item.save(tmp_path, name).stat().st_size > 2000
+
+
+def test_samples_follow_from_the_seed_and_the_class():
+    task = made(num_classes=3)
+    one, again, other = (task.sample(n=4, seed=seed)[0].pixels for seed in (1, 1, 2))
+    assert (one == again).all() and (one != other).any()
+    zero, two = (task.sample(prompt, n=4)[0].pixels for prompt in ("0", "2"))
+    assert (zero != two).any()
+    coldest = task.sample("1", n=2, temperature=0.0)[0].pixels
+    assert (task.sample("1", n=2, temperature=0.0, seed=5)[0].pixels == coldest).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "words"),
+    [
+        ({"num_classes": 3}, "3", "no class '3'"),
+        ({"num_classes": 3}, "a seven", "no class 'a seven'"),
+        ({"num_classes": 3}, "0-1", "no class '0-1'"),
+        ({}, "0", "without classes"),
+        ({"embedding_size": 4}, "0-2", "no vector '0-2'"),
+    ],
+)
+def test_prompts_that_name_nothing(options, prompt, words):
+    task = made(**options)
+    task.examples = {"picture": torch.rand(2, 1, 6, 6), "embedding": torch.randn(2, 4)}
+    with pytest.raises(UserError, match=words):
+        task.sample(prompt, n=2)
+
+
+@pytest.mark.parametrize("options", [{"n": 0}, {"temperature": -1.0}, {"temperature": math.inf}])
+def test_options_of_sampling_that_are_out_of_range(options):
+    with pytest.raises(UserError, match="n is"):
+        made().sample(**options)
+
+
+def test_a_way_between_vectors_begins_and_ends_with_what_they_give():
+    task = made(embedding_size=4)
+    first, last = torch.randn(2, 2, 4)
+    way = task.between(first, last, 5).unflatten(0, (2, 5))
+    torch.testing.assert_close(way[:, 0], task.draw(2, first))
+    torch.testing.assert_close(way[:, 4], task.draw(2, last))
+    same = task.between(first, first, 5).unflatten(0, (2, 5))
+    assert torch.equal(same, same[:, :1].expand_as(same))  # the random numbers are the same on all of the way
+
+
+def test_vectors_travel_with_a_checkpoint():
+    task = made(embedding_size=4)
+    task.examples = {"picture": torch.rand(3, 1, 6, 6), "embedding": torch.randn(3, 4)}
+    kept = {}
+    task.on_save_checkpoint(kept)
+    fresh = made(embedding_size=4)
+    fresh.on_load_checkpoint(kept)
+    assert (fresh.sample("2", n=3)[0].pixels == task.sample("2", n=3)[0].pixels).all()
+    torch.testing.assert_close(fresh._asked("0-2", 3)[0][1], task.examples["embedding"][[0, 2]].mean(dim=0))
+
+
+def test_drawing_leaves_the_mode_and_the_run_s_random_numbers_alone():
+    task = made().train()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    task.draw(2)
+    task.samples_figure()
+    assert task.net.training and torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"likelihood": "binary"}, "pixels have 5 levels"),
+        ({"kernel_size": 2}, "kernel_size is 2"),
+        ({"channels": 3, "width": 7}, "width is 7 and must be a multiple of 3"),
+        ({"components": 0}, "components=0"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+    ],
+)
+def test_what_does_not_fit(options, words):
+    with pytest.raises(UserError, match=words):
+        made(**options)
+
+
+def test_a_grid_has_its_heads():
+    figure = grid_figure(torch.rand(6, 1, 4, 4), ["a", "b", "c"], "title", ["x", "y"])
+    ax = figure.axes[0]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b", "c"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["x", "y"]
