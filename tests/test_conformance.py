@@ -14,11 +14,15 @@ from dlmkit.testing.subject import Subject
 __all__ = ["subject"]  # pytest finds the fixture here
 
 NAMES = plugins.names("tasks")
+VARIANTS = [e.name for e in plugins.installed() if e.kind == "tasks" and e.package != f"dlmkit-{e.name}"]
+"""Tasks that share a package, and so nearly all of what a run keeps, with the one that it is named after."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "check" in metafunc.fixturenames:
-        parametrize(metafunc, NAMES, fast=NAMES[:1])  # real processes for one plugin; for all of them with -m slow
+        parametrize(
+            metafunc, NAMES, fast=NAMES[:1], brief=VARIANTS
+        )  # real processes for one plugin; for all of them with -m slow
 
 
 def test_a_plugin_is_installed() -> None:

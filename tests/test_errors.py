@@ -79,8 +79,8 @@ def test_missing_sections(told):
 def test_an_unknown_recipe(refused, write):
     (line,) = refused("run", "tinny")
     assert line == "no recipe is called tinny; did you mean tiny?, or if it is a plugin: pip install dlmkit-tinny"
-    (line,) = refused("run", "pixelcnn")
-    assert line == "no recipe is called pixelcnn; if it is a plugin: pip install dlmkit-pixelcnn"
+    (line,) = refused("run", "unheard-of-net")
+    assert line == "no recipe is called unheard-of-net; if it is a plugin: pip install dlmkit-unheard-of-net"
 
 
 def test_a_file_that_is_not_there(refused, write):

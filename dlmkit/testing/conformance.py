@@ -64,25 +64,29 @@ def judge(check: Check, subject: Subject) -> str | None:
         pytest.fail("\n".join(error.lines()), pytrace=False)
 
 
-def parametrize(metafunc: pytest.Metafunc, names: Iterable[str], fast: Collection[str] = ()) -> None:
+def parametrize(
+    metafunc: pytest.Metafunc, names: Iterable[str], fast: Collection[str] = (), brief: Collection[str] = ()
+) -> None:
     """Give a test function every check of every plugin.
 
     Args:
         metafunc: From ``pytest_generate_tests``.
         names: The plugins.
         fast: Those whose slow checks are made with the fast ones.
+        brief: Those of which the longest check in one process, ``resumes_exactly``, is made with the slow ones.
     """
     cases = [
-        pytest.param(name, check, id=f"{name}-{check.name}", marks=_marks(check, name, name in fast))
+        pytest.param(name, check, id=f"{name}-{check.name}", marks=_marks(check, name, fast, brief))
         for name in names
         for check in CHECKS
     ]
     metafunc.parametrize(("subject", "check"), cases, indirect=["subject"], scope="module")
 
 
-def _marks(check: Check, name: str, fast: bool) -> list[pytest.MarkDecorator]:
+def _marks(check: Check, name: str, fast: Collection[str], brief: Collection[str]) -> list[pytest.MarkDecorator]:
     together = pytest.mark.xdist_group(name)  # what one check has made serves the next
-    return [together, pytest.mark.slow] if check.slow and not fast else [together]
+    slow = (check.slow and name not in fast) or (check is resumes_exactly and name in brief)
+    return [together, pytest.mark.slow] if slow else [together]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
