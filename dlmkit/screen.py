@@ -144,6 +144,8 @@ def figures_table(
 ) -> Table:
     """The metrics of a stage, each beside what simple methods reach.
 
+    There is a line for each metric; or where methods are many, so that names would be cut off, a line for each of them.
+
     Args:
         title: Names the run's own column.
         metrics: Name to figure.
@@ -153,13 +155,20 @@ def figures_table(
     shown = {name: baselines.get(name, {}) for name in metrics}
     methods = sorted({m for values in shown.values() for m in values}, key=lambda m: _worst(shown, m))
     table = Table(box=None, pad_edge=False, header_style="bold cyan")
+    names = sorted(metrics, key=lambda n: (n != headline, n))
     table.add_column("")
+    if len(methods) > max(3, len(names)):
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
+        table.add_row(title, *(_cell(metrics[name]) for name in names), style="bold")
+        for method in methods:
+            table.add_row(method, *(_cell(shown[name].get(method)) for name in names))
+        return table
     table.add_column(title, justify="right", style="bold")
     for method in methods:
         table.add_column(method, justify="right")
-    for name in sorted(metrics, key=lambda n: (n != headline, n)):
-        cells = [_cell(baselines.get(name, {}).get(m)) for m in methods]
-        table.add_row(name.replace("_", " "), _cell(metrics[name]), *cells)
+    for name in names:
+        table.add_row(name.replace("_", " "), _cell(metrics[name]), *(_cell(shown[name].get(m)) for m in methods))
     return table
 
 

@@ -351,3 +351,24 @@ def test_the_table_of_figures_has_a_column_for_methods_that_it_shows():
     table = figures_table("Net", {"test/accuracy": 0.5, "test/loss": 0.25}, baselines, "test/loss")
     assert [column.header for column in table.columns] == ["", "Net", "nearest", "as it is"]
     assert [list(column.cells) for column in table.columns[1:]] == [["0.250", "0.500"], ["1.000", ""], ["2.000", ""]]
+
+
+def test_many_methods_are_lines_so_that_no_name_is_cut_off():
+    from rich.console import Console
+
+    from dlmkit.screen import figures_table
+
+    names = ["independent pixels", "independent pixels by class", "two neighbours", "training pictures", "one class"]
+    baselines = {"test/nats": {name: 100.0 + place for place, name in enumerate(names)}}
+    metrics = {"test/bits_per_dimension": 1.5, "test/nats": 73.5}
+    table = figures_table("Net", metrics, baselines, "test/nats")
+    assert [column.header for column in table.columns] == ["", "test/nats", "test/bits per dimension"]
+    assert [list(column.cells) for column in table.columns] == [
+        ["Net", *names],
+        ["73.500", "100.000", "101.000", "102.000", "103.000", "104.000"],
+        ["1.500", *[""] * 5],
+    ]
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(table)
+    assert "…" not in printed.get()
