@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dlmkit.errors import UserError
     from dlmkit.media import Animation, Audio, Figure, Image, Media, Table, Text
     from dlmkit.nets import TokenModel
-    from dlmkit.schedules import WarmupCosine
+    from dlmkit.schedules import RunSchedule, WarmupCosine
     from dlmkit.tasks.adversarial import Adversarial
     from dlmkit.tasks.problem import SequenceProblem
     from dlmkit.tasks.sequence import SequenceTask
@@ -30,6 +30,7 @@ __all__ = [
     "Figure",
     "Image",
     "Media",
+    "RunSchedule",
     "SequenceProblem",
     "SequenceTask",
     "Table",
@@ -44,6 +45,7 @@ _HOMES = {
     "Adversarial": "tasks.adversarial",
     "DataModule": "data.module",
     "Examples": "data.examples",
+    "RunSchedule": "schedules",
     "SequenceProblem": "tasks.problem",
     "SequenceTask": "tasks.sequence",
     "Task": "tasks.task",

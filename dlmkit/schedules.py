@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["WarmupCosine"]
+__all__ = ["RunSchedule", "WarmupCosine"]
 
 
-class WarmupCosine(LRScheduler):
+class RunSchedule(LRScheduler, ABC):
+    """A schedule over the length of the run, which the task tells it.
+
+    A child gives :meth:`factor`. A resumed run that is asked for more steps follows the curve of the longer run from
+    there on.
+
+    Args:
+        optimizer: Whose learning rates are scaled.
+        total_steps: Steps; when left out, those of the run.
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Attributes by which the curve is drawn, which belong to the recipe and not to a checkpoint."""
+
+    def __init__(self, optimizer: Optimizer, total_steps: int | None = None) -> None:
+        self.total_steps = total_steps
+        super().__init__(optimizer)
+
+    @abstractmethod
+    def factor(self, step: int) -> float:
+        """What the learning rate is multiplied with at a step."""
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The learning rate of each parameter group at the current step."""
+        return [base * self.factor(self.last_epoch) for base in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position on the curve, not the curve, which belongs to the run."""
+        return {k: v for k, v in super().state_dict().items() if k not in ("total_steps", *self.settings)}
+
+
+class WarmupCosine(RunSchedule):
     r"""A linear warm-up, then half a cosine down to a floor.
 
     .. math::
@@ -32,11 +64,13 @@ class WarmupCosine(LRScheduler):
         total_steps: Steps :math:`S`; when left out, those of the run.
     """
 
+    settings = ("warmup", "floor")
+
     def __init__(
         self, optimizer: Optimizer, warmup: int = 100, floor: float = 0.0, total_steps: int | None = None
     ) -> None:
-        self.warmup, self.floor, self.total_steps = warmup, floor, total_steps
-        super().__init__(optimizer)
+        self.warmup, self.floor = warmup, floor
+        super().__init__(optimizer, total_steps)
 
     def factor(self, step: int) -> float:
         """What the learning rate is multiplied with at a step."""
@@ -46,11 +80,3 @@ class WarmupCosine(LRScheduler):
             return 1.0
         progress = min(1.0, (step - self.warmup) / max(1, self.total_steps - self.warmup))
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    def get_lr(self) -> list[float | Tensor]:
-        """The learning rate of each parameter group at the current step."""
-        return [base * self.factor(self.last_epoch) for base in self.base_lrs]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position on the curve, not the curve, which belongs to the run."""
-        return {k: v for k, v in super().state_dict().items() if k not in ("total_steps", "warmup", "floor")}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from dlmkit.data.module import Split
 
-__all__ = ["by_split", "load_splits"]
+__all__ = ["by_split", "load_splits", "splits_with_train"]
 
 _NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -55,6 +55,23 @@ def by_split(found: Mapping[str, Dataset]) -> dict[Split, Dataset]:
     if len(found) == 1:
         return {"train": next(iter(found.values()))}
     return {ours: found[name] for ours, theirs in _NAMES.items() for name in theirs if name in found}
+
+
+def splits_with_train(name: str, remedy: str) -> dict[Split, Dataset]:
+    """The splits of a dataset under our names, one for training among them.
+
+    Args:
+        name: A hub name or a folder.
+        remedy: What to do where it cannot be loaded.
+
+    Raises:
+        UserError: If it cannot be loaded, or has nothing to train on.
+    """
+    found = load_splits(name, remedy)
+    splits = by_split(found)
+    if "train" not in splits:
+        raise UserError(f"this dataset has no split train but {', '.join(found)}", "give another", name)
+    return splits
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.data.module import Batch
 from dlmkit.media import Media
-from dlmkit.schedules import WarmupCosine
+from dlmkit.schedules import RunSchedule
 from dlmkit.tasks.plateau import StepOnPlateau
 
 __all__ = ["Metrics", "Task", "with_metrics"]
@@ -125,7 +125,7 @@ class Task(LightningModule, ABC):
     def _schedule(self, make: LRSchedulerCallable, optimizer: torch.optim.Optimizer) -> LRScheduler | ReduceLROnPlateau:
         """A schedule that knows how long the run is, if it wants to."""
         scheduler = make(optimizer)
-        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
+        if isinstance(scheduler, RunSchedule) and scheduler.total_steps is None:
             steps = self.trainer.estimated_stepping_batches
             scheduler.total_steps = int(steps) if steps != float("inf") else None
         return scheduler

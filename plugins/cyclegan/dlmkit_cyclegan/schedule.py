@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.optim import Optimizer
 
-from dlmkit import WarmupCosine
+from dlmkit import RunSchedule
 
 __all__ = ["LinearDecay"]
 
 
-class LinearDecay(WarmupCosine):
+class LinearDecay(RunSchedule):
     r"""A constant learning rate, and from a point of the run on a straight line down to 0.
 
     .. math::
@@ -28,16 +26,14 @@ class LinearDecay(WarmupCosine):
         total_steps: Steps :math:`S`; when left out, those of the run.
     """
 
+    settings = ("constant",)
+
     def __init__(self, optimizer: Optimizer, constant: float = 0.5, total_steps: int | None = None) -> None:
         self.constant = constant
-        super().__init__(optimizer, warmup=0, total_steps=total_steps)
+        super().__init__(optimizer, total_steps)
 
     def factor(self, step: int) -> float:
         """What the learning rate is multiplied with at a step."""
         if self.total_steps is None or step < self.constant * self.total_steps:
             return 1.0
         return max(0.0, (self.total_steps - step) / max(1.0, (1 - self.constant) * self.total_steps))
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position on the line, not the line, which belongs to the run."""
-        return {k: v for k, v in super().state_dict().items() if k != "constant"}

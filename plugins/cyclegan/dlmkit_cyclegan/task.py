@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from dlmkit_pictures.files import Channels, read_picture, square
+from dlmkit_pictures.files import Channels, as_bytes, read_picture, square
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.strips import first_of, strips_figure
 from torch import Tensor, nn
@@ -184,9 +184,9 @@ class CycleGAN(Adversarial):
         super().validation_step(batch, batch_idx)
         if batch_idx == 0 and not self.trainer.sanity_checking:
             first = first_of(self, batch, _SHOWN)
-            self._examples = {look: _bytes(first[look]) for look in ("a", "b")}
+            self._examples = {look: as_bytes(first[look]) for look in ("a", "b")}
             made = [self(first[look], way) for way, (look, _) in _WAYS.items()]
-            self._frames.append(_bytes(torch.cat([as_channels(pictures, 3) for pictures in made])))
+            self._frames.append(as_bytes(torch.cat([as_channels(pictures, 3) for pictures in made])))
 
     def show(self, batch: Batch) -> dict[str, Media]:
         """There and back for both looks, beside the truth where it is known; and how it came about."""
@@ -242,7 +242,3 @@ class CycleGAN(Adversarial):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up."""
         self._examples, self._frames = checkpoint["examples"], list(checkpoint["frames"])
-
-
-def _bytes(pictures: Tensor) -> Tensor:
-    return (pictures * 255).round().byte().cpu()

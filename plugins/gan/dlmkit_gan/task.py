@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+from dlmkit_pictures.files import as_bytes
 from matplotlib.figure import Figure as MatplotlibFigure
 from torch import Tensor
 
@@ -112,7 +113,7 @@ class GAN(Adversarial):
     def on_validation_epoch_end(self) -> None:
         """Let the data's judge look, and keep a frame of the animation."""
         if not self.trainer.sanity_checking:
-            self._frames.append((self(self.fixed[:_SHOWN]) * 255).round().byte().cpu())
+            self._frames.append(as_bytes(self(self.fixed[:_SHOWN])))
             self._judge("val")
 
     def on_test_epoch_end(self) -> None:

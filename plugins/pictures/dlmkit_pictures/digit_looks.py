@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dlmkit.data.module import Batch, Split
 from dlmkit_pictures.digits import read_digits
+from dlmkit_pictures.files import as_bytes
 from dlmkit_pictures.judge import Judge
 from dlmkit_pictures.unpaired import Unpaired
 
@@ -82,7 +83,7 @@ def _halves(split: Split) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     half = len(digits) // 2
     large = F.interpolate(digits, (_SIDE - 4, _SIDE - 4), mode="bicubic", align_corners=False).clamp(0, 1)
     large = F.pad(large, (2, 2, 2, 2))
-    chalk, ink = ((look(large) * 255).round().byte() for look in (as_chalk, as_ink))
+    chalk, ink = (as_bytes(look(large)) for look in (as_chalk, as_ink))
     pictures = {"a": chalk[:half], "b": ink[half : 2 * half], "a_truth": ink[:half], "b_truth": chalk[half : 2 * half]}
     return pictures, {"a": classes[:half], "b": classes[half : 2 * half]}
 

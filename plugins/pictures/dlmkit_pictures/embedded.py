@@ -5,6 +5,8 @@ Dimensions: B pictures of a batch, N pictures of a split, E numbers in a vector.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from torch import Tensor
 
 from dlmkit.data.module import Batch, Split
@@ -33,14 +35,15 @@ class Embedded(Pictures):
 
     def embeddings(self, split: Split) -> Tensor:
         """Those of all pictures of a split (N, E)."""
-        known: dict[Split, Tensor] = self.__dict__.setdefault("_embeddings", {})
-        if split not in known:
-            features = {name: self.judge.look(self.table(name)[0])[0] for name in {split, "train"}}
-            mean = features["train"].mean(dim=0)
-            known |= {
-                name: (f - mean) / (features["train"] - mean).square().mean().sqrt() for name, f in features.items()
-            }
-        return known[split]
+        return self._embeddings[split]
+
+    @cached_property
+    def _embeddings(self) -> dict[Split, Tensor]:
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        features = {split: self.judge.look(self.table(split)[0])[0] for split in splits}
+        mean = features["train"].mean(dim=0)
+        scale = (features["train"] - mean).square().mean().sqrt()
+        return {split: (each - mean) / scale for split, each in features.items()}
 
     def take(self, split: Split, rows: Tensor) -> Batch:
         """Some pictures, their classes and their embeddings."""

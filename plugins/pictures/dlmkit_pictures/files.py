@@ -19,7 +19,18 @@ from dlmkit.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-__all__ = ["ENDINGS", "Channels", "Picture", "list_pictures", "read_picture", "square", "told", "unpack"]
+__all__ = [
+    "ENDINGS",
+    "Channels",
+    "Picture",
+    "as_bytes",
+    "existing_folder",
+    "list_pictures",
+    "read_picture",
+    "square",
+    "told",
+    "unpack",
+]
 
 Channels = Literal[1, 3]
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -115,6 +126,23 @@ def _is_grey(opened: PillowImage) -> bool:
     return bool((red == green).all() and (green == blue).all())
 
 
+def existing_folder(folder: str | Path, remedy: str) -> Path:
+    """A folder that has to be there.
+
+    Args:
+        folder: ``~`` is expanded.
+        remedy: What to do where no other has nearly its name.
+
+    Raises:
+        UserError: If it is not there.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        near = [p.name for p in place.parent.iterdir() if p.is_dir()] if place.parent.is_dir() else []
+        raise UserError("there is no such folder", did_you_mean(place.name, near, remedy), str(folder))
+    return place
+
+
 def list_pictures(folder: str | Path) -> list[Path]:
     """The picture files in a folder, by name; folders in it and hidden files do not count.
 
@@ -124,10 +152,7 @@ def list_pictures(folder: str | Path) -> list[Path]:
     Raises:
         UserError: If there is no such folder, or no picture in it.
     """
-    place = Path(folder).expanduser()
-    if not place.is_dir():
-        near = [p.name for p in place.parent.iterdir() if p.is_dir()] if place.parent.is_dir() else []
-        raise UserError("there is no such folder", did_you_mean(place.name, near, "check the name"), str(folder))
+    place = existing_folder(folder, "check the name")
     files = [p for p in place.iterdir() if p.is_file() and not p.name.startswith(".")]
     found = sorted(p for p in files if p.suffix.lower() in ENDINGS)
     if not found:
@@ -135,6 +160,11 @@ def list_pictures(folder: str | Path) -> list[Path]:
         what = f"there is no picture in this folder, but {others} other files" if others else "this folder is empty"
         raise UserError(what, f"put pictures into it ({', '.join(ENDINGS[:3])}, …)", str(folder))
     return found
+
+
+def as_bytes(pictures: Tensor) -> Tensor:
+    """Pictures of any shape, from 0 to 1, as uint8 from 0 to 255 in the processor's memory."""
+    return (pictures * 255).round().byte().cpu()
 
 
 def square(pixels: Tensor, side: int) -> Tensor:

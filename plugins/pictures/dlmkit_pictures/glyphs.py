@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlmkit.data.module import Split
+from dlmkit_pictures.files import as_bytes
 from dlmkit_pictures.pairs import PicturePairs
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Glyphs(PicturePairs):
 @lru_cache(maxsize=3)
 def _table(split: Split) -> tuple[Tensor, Tensor]:
     given, wanted = draw_glyphs(CHARACTERS[split], _COUNTS[split], seed=("train", "val", "test").index(split))
-    return (given * 255).round().byte(), (wanted * 255).round().byte()
+    return as_bytes(given), as_bytes(wanted)
 
 
 def draw_glyphs(characters: str, count: int, seed: int) -> tuple[Tensor, Tensor]:

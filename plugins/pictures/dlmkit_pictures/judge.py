@@ -55,7 +55,7 @@ class Judge:
             torch.manual_seed(seed)
             self.features = _features(pictures.shape[1])
             self.classes = nn.Linear(64, int(labels.max()) + 1)
-            self._train(pictures.clone(), labels.clone(), steps)
+            self._train(pictures, labels, steps)
 
     @classmethod
     def of(cls, pictures: Tensor, labels: Tensor, seed: int = 0, steps: int = 400) -> Judge:

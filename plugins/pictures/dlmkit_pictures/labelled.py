@@ -5,17 +5,16 @@ Dimensions: N pictures, C channels, S side.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dlmkit.data.hub import by_split, load_splits
+from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError
 from dlmkit_pictures.files import Channels, square, unpack
-from dlmkit_pictures.pictures import Pictures
+from dlmkit_pictures.pictures import ReadPictures
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +25,7 @@ _PICTURE, _LABEL = ("image", "img"), ("label", "labels", "fine_label")
 """What the columns of a dataset may be called."""
 
 
-class LabelledPictures(Pictures):
+class LabelledPictures(ReadPictures):
     """Pictures with a class each: a Hugging Face dataset such as CIFAR-10, or folders ``train/CLASS``, ``test/CLASS``.
 
     The middle of each picture is made a square of the wanted size. Where there is no validation set, some training
@@ -64,24 +63,15 @@ class LabelledPictures(Pictures):
         self.picture_channels: Channels = picture_channels
         self.val_size = val_size
 
-    def prepare_data(self) -> None:
-        """Read once on every machine."""
-        _ = self._splits
-
-    def table(self, split: Split) -> tuple[Tensor, Tensor]:
-        """All pictures of a split (N, C, S, S), float32 from 0 to 1, and their classes (N,), int64."""
-        pictures, labels = self._splits[split]
-        return pictures, labels
-
     def describe(self) -> str:
         """Where they are from, size and splits."""
         size = f"{self.image_size} × {self.image_size} pixels"
         return f"{self.source}: {size}, {self.num_classes} classes; {self.sizes('pictures')}"
 
-    @cached_property
-    def _splits(self) -> dict[Split, tuple[Tensor, Tensor]]:
+    def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        """Pictures (N, C, S, S) and their classes."""
         remedy = "give a dataset's name or a folder as data.source, or check the connection"
-        found = {split: self._read(rows, split) for split, rows in by_split(load_splits(self.source, remedy)).items()}
+        found = {split: self._read(rows, split) for split, rows in splits_with_train(self.source, remedy).items()}
         for split in ("val", "test"):
             if split not in found:
                 found["train"], found[split] = self._kept(*found["train"])

@@ -5,7 +5,6 @@ Dimensions: N pictures of a split.
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError
 from dlmkit_pictures.idx import mnist_splits
-from dlmkit_pictures.pictures import Pictures
+from dlmkit_pictures.pictures import ReadPictures
 
 __all__ = ["MNIST", "BinarisedMNIST", "read_amat"]
 
@@ -26,7 +25,7 @@ _AMAT: dict[Split, str] = {
 }
 
 
-class MNIST(Pictures):
+class MNIST(ReadPictures):
     """Handwritten digits of 28 × 28 pixels with 256 shades of grey.
 
     References:
@@ -50,20 +49,12 @@ class MNIST(Pictures):
             raise UserError(f"val_size is {val_size}", "give at least 1", "data.val_size")
         self.source, self.val_size = source, val_size
 
-    def prepare_data(self) -> None:
-        """Read once on every machine."""
-        _ = self._splits
-
-    def table(self, split: Split) -> tuple[Tensor, Tensor]:
-        """All pictures of a split (N, 1, 28, 28), float32 from 0 to 1, and their digits (N,), int64."""
-        return self._splits[split]
-
     def describe(self) -> str:
         """Size and splits."""
         return f"MNIST, 28 × 28 pixels, {self.levels} shades; {self.sizes('pictures')}"
 
-    @cached_property
-    def _splits(self) -> dict[Split, tuple[Tensor, Tensor]]:
+    def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        """Pictures (N, 1, 28, 28) with all their shades, and their digits."""
         found = mnist_splits(self.source, self.val_size)
         return {split: (pictures[:, None].float() / 255, digits) for split, (pictures, digits) in found.items()}
 
@@ -123,8 +114,8 @@ class BinarisedMNIST(MNIST):
         rule = "as Larochelle drew it" if self.fixed else f"drawn from seed {self.binarisation_seed}"
         return f"MNIST in black and white, {rule}; 28 × 28 pixels; {self.sizes('pictures')}"
 
-    @cached_property
-    def _splits(self) -> dict[Split, tuple[Tensor, Tensor]]:
+    def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        """Pictures (N, 1, 28, 28) of zeros and ones, and their digits."""
         if self.fixed:
             found = {split: read_amat(Path(self.source).expanduser() / name) for split, name in _AMAT.items()}
             return {split: (ink, torch.zeros(len(ink), dtype=torch.int64)) for split, ink in found.items()}

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dlmkit.data.hub import by_split, load_splits
+from dlmkit.data.hub import by_split, splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, did_you_mean
-from dlmkit_pictures.files import Channels, Picture, list_pictures, read_picture, square, told, unpack
+from dlmkit_pictures.files import Channels, Picture, as_bytes, list_pictures, read_picture, square, told, unpack
 from dlmkit_pictures.pairs import PicturePairs
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["PairedPictures", "dataset_pictures", "shares", "split_folders"]
+__all__ = ["PairedPictures", "check_side_and_shares", "dataset_pictures", "shares", "split_folders"]
 
 _REMEDY = "check the spelling, the connection and HF_HUB_OFFLINE, or give a local folder"
 
@@ -81,11 +81,7 @@ class PairedPictures(PicturePairs):
         shift: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers, mirror, shift)
-        if side < 1:
-            raise UserError(f"side is {side}", "give at least 16", "data.side")
-        if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
-            what = f"val_share {val_share} and test_share {test_share} leave no pairs for one of the splits"
-            raise UserError(what, "give shares above 0 that are less than 1 together", "data.val_share")
+        check_side_and_shares(side, val_share, test_share, "pairs")
         self.source, self.target, self.columns, self.swap = source, target, columns, swap
         self.edge, self.channels = side, (in_channels, out_channels)
         self.val_share, self.test_share = val_share, test_share
@@ -123,7 +119,7 @@ class PairedPictures(PicturePairs):
             for where, *pictures in pairs:
                 _alike(where, *pictures)
                 for picture, pixels in zip(pictures, stacked, strict=True):
-                    pixels.append((square(picture.pixels, self.edge) * 255).round().byte())
+                    pixels.append(as_bytes(square(picture.pixels, self.edge)))
                     read.append((where, picture.changes))
             tables[split] = (torch.stack(stacked[0]), torch.stack(stacked[1]))
         rows = shares({split: len(table[0]) for split, table in tables.items()}, self)
@@ -140,9 +136,7 @@ class PairedPictures(PicturePairs):
             return {split: self._of_folders(folder, others[split]) for split, folder in ones.items()}
         if source.is_dir() and not any(source.rglob("*.parquet")):
             return {split: self._of_sheets(folder) for split, folder in split_folders(self.source).items()}
-        found = by_split(load_splits(self.source, _REMEDY))
-        if "train" not in found:
-            raise UserError(f"this dataset has no split train but {', '.join(found)}", "give another", self.source)
+        found = splits_with_train(self.source, _REMEDY)
         return {split: self._of_rows(rows) for split, rows in found.items()}
 
     def _of_folders(self, one: Path, other: Path) -> Iterator[_Pair]:
@@ -196,6 +190,25 @@ def split_folders(folder: str) -> dict[Split, Path]:
     # A second name beside train, because a dataset of one split is all train whatever it is called.
     known: Any = by_split({"train": inner["train"], "": place, **inner})
     return dict(known)
+
+
+def check_side_and_shares(side: int, val_share: float, test_share: float, what: str) -> None:
+    """See to it that pictures can be brought to a size and divided.
+
+    Args:
+        side: Pixels along one side.
+        val_share: What is kept for validation.
+        test_share: What is kept for the test.
+        what: That which is divided, such as ``pairs``.
+
+    Raises:
+        UserError: If a share or the side makes no sense.
+    """
+    if side < 1:
+        raise UserError(f"side is {side}", "give at least 16", "data.side")
+    if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
+        fault = f"val_share {val_share} and test_share {test_share} leave no {what} for one of the splits"
+        raise UserError(fault, "give shares above 0 that are less than 1 together", "data.val_share")
 
 
 def shares(counts: dict[Split, int], data: Any) -> dict[Split, tuple[Split, Tensor]]:

@@ -15,7 +15,7 @@ from dlmkit.data.module import Batch, Split
 from dlmkit_pictures.density import density_baselines
 from dlmkit_pictures.judge import Judge
 
-__all__ = ["Pictures"]
+__all__ = ["Pictures", "ReadPictures"]
 
 _LOOKED_AT = 5_000
 """Training pictures that the judge looks at, at most, to say what its figures are worth."""
@@ -79,3 +79,32 @@ class Pictures(Examples):
         judged = {f"test/{n}": {who: float(getattr(v, n)) for who, v in verdicts.items()} for n in names}
         judged["test/as_asked"] = {"training pictures": self.judge.accuracy(train, labels)}
         return judged | density_baselines(self.table("train"), self.table("test"), self.levels)
+
+
+class ReadPictures(Pictures):
+    """Pictures that are read all at once, when they are first needed, and kept in memory.
+
+    Args:
+        batch_size: Pictures in one batch over all processes together.
+        num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
+    """
+
+    @abstractmethod
+    def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        """What :meth:`table` is to give of each split.
+
+        Raises:
+            UserError: If the pictures cannot be read.
+        """
+
+    def prepare_data(self) -> None:
+        """Read once on every machine."""
+        _ = self._tables
+
+    def table(self, split: Split) -> tuple[Tensor, Tensor]:
+        """All pictures of a split (N, C, H, H), float32 from 0 to 1, and their classes (N,), int64."""
+        return self._tables[split]
+
+    @cached_property
+    def _tables(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        return self.read()

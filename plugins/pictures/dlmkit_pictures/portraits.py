@@ -6,21 +6,20 @@ Dimensions: N pictures, S side, P people.
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError, did_you_mean
-from dlmkit_pictures.files import list_pictures, read_picture, square
-from dlmkit_pictures.pictures import Pictures
+from dlmkit.errors import UserError
+from dlmkit_pictures.files import existing_folder, list_pictures, read_picture, square
+from dlmkit_pictures.pictures import ReadPictures
 
 __all__ = ["Portraits"]
 
 
-class Portraits(Pictures):
+class Portraits(ReadPictures):
     """Grey portraits in a folder for each person; validation and test show people who are not in the training set.
 
     The middle of each picture is made a square of the wanted size, with as many shades as are wanted. A training
@@ -73,25 +72,17 @@ class Portraits(Pictures):
         """The shades of grey."""
         return self.shades
 
-    def prepare_data(self) -> None:
-        """Read once on every machine."""
-        _ = self._splits
-
-    def table(self, split: Split) -> tuple[Tensor, Tensor]:
-        """All pictures of a split (N, 1, S, S), float32 from 0 to 1, and the numbers of their people (N,), int64.
-
-        Those of training people begin at 0; people kept for validation follow, then those for the test.
-        """
-        return self._splits[split]
-
     def describe(self) -> str:
         """Size, shades and people."""
         people = ", ".join(f"{len(self.table(s)[1].unique())} for {n}" for s, n in _PURPOSES.items())
         size = f"{self.image_size} × {self.image_size} pixels with {self.shades} shades"
         return f"portraits of {size}; people: {people}; {self.sizes('pictures')}"
 
-    @cached_property
-    def _splits(self) -> dict[Split, tuple[Tensor, Tensor]]:
+    def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
+        """Pictures (N, 1, S, S) and the numbers of their people.
+
+        Those of training people begin at 0; people kept for validation follow, then those for the test.
+        """
         people = self._people()
         order = torch.randperm(len(people), generator=torch.Generator().manual_seed(self.people_seed)).tolist()
         kept = self.val_people + self.test_people
@@ -114,11 +105,7 @@ class Portraits(Pictures):
         return found | {"train": (torch.cat((once, once.flip(3))), whose.repeat(2))}
 
     def _people(self) -> list[Path]:
-        place = Path(self.source).expanduser()
-        if not place.is_dir():
-            near = [p.name for p in place.parent.iterdir() if p.is_dir()] if place.parent.is_dir() else []
-            remedy = did_you_mean(place.name, near, "give the folder of the portraits as data.source")
-            raise UserError("there is no such folder", remedy, str(place))
+        place = existing_folder(self.source, "give the folder of the portraits as data.source")
         people = [p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")]
         if not people:
             raise UserError("this folder holds no folders", "give one with a folder for each person", str(place))

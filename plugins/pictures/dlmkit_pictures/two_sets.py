@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dlmkit.data.hub import by_split, load_splits
+from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Batch, Split
 from dlmkit.errors import UserError
-from dlmkit_pictures.files import Channels, Picture, list_pictures, read_picture, square, told
-from dlmkit_pictures.paired import dataset_pictures, shares, split_folders
+from dlmkit_pictures.files import Channels, Picture, as_bytes, list_pictures, read_picture, square, told
+from dlmkit_pictures.paired import check_side_and_shares, dataset_pictures, shares, split_folders
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.unpaired import Unpaired
 
@@ -70,11 +70,7 @@ class UnpairedPictures(Unpaired):
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
-        if side < 1:
-            raise UserError(f"side is {side}", "give at least 16", "data.side")
-        if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
-            what = f"val_share {val_share} and test_share {test_share} leave no pictures for one of the splits"
-            raise UserError(what, "give shares above 0 that are less than 1 together", "data.val_share")
+        check_side_and_shares(side, val_share, test_share, "pictures")
         if b is None and Path(a).expanduser().is_dir() and not any(Path(a).expanduser().rglob("*.parquet")):
             raise UserError("there is one folder, of look a alone", "name that of look b as data.b", a)
         self.places = (a, b)
@@ -140,7 +136,7 @@ class UnpairedPictures(Unpaired):
             for split, pictures in named.items():
                 rows = []
                 for name, *each in pictures:
-                    rows.append([(square(picture.pixels, self.edge) * 255).round().byte() for picture in each])
+                    rows.append([as_bytes(square(picture.pixels, self.edge)) for picture in each])
                     read += [(name, picture.changes) for picture in each]
                 columns = zip(*([row[:1] for row in rows] if min(map(len, rows)) == 1 else rows), strict=True)
                 found[split] = tuple(torch.stack(column) for column in columns)
@@ -154,9 +150,7 @@ class UnpairedPictures(Unpaired):
         if b is not None:
             folders = [split_folders(place) for place in (a, b)]
             return [{split: self._of_folder(folders, which, split) for split in folders[which]} for which in (0, 1)]
-        found = by_split(load_splits(a, _REMEDY))
-        if "train" not in found:
-            raise UserError(f"this dataset has no split train but {', '.join(found)}", "give another", a)
+        found = splits_with_train(a, _REMEDY)
         return [
             {
                 split: ((a, picture) for picture in dataset_pictures(rows, column, self.channels[which], a))

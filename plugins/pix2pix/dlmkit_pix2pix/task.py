@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 import torch.nn.functional as F
 from dlmkit_pictures.fidelity import fidelity
-from dlmkit_pictures.files import Channels, read_picture, square
+from dlmkit_pictures.files import Channels, as_bytes, read_picture, square
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.strips import first_of, strips_figure
 from torch import Tensor
@@ -143,8 +143,8 @@ class Pix2Pix(Adversarial):
         super().validation_step(batch, batch_idx)
         if batch_idx == 0 and not self.trainer.sanity_checking:
             given = first_of(self, batch, _SHOWN)["input"]
-            self._examples = _bytes(given)
-            self._frames.append(_bytes(self._fixed(given)))
+            self._examples = as_bytes(given)
+            self._frames.append(as_bytes(self._fixed(given)))
 
     def _fixed(self, pictures: Tensor, seed: int = 0) -> Tensor:
         """Translate with noise that is always the same."""
@@ -215,7 +215,3 @@ class Pix2Pix(Adversarial):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up."""
         self._examples, self._frames = checkpoint["examples"], list(checkpoint["frames"])
-
-
-def _bytes(pictures: Tensor) -> Tensor:
-    return (pictures * 255).round().byte().cpu()

@@ -25,6 +25,7 @@ __all__ = [
     "GatedPixelCNN",
     "MaskedConv2d",
     "Places",
+    "from_condition",
     "gated",
     "pixel_groups",
     "require_sizes",
@@ -164,6 +165,21 @@ class GatedLayer(nn.Module):
         return self.dropout(gated(a + above)), after if self.first else u + after, z
 
 
+def from_condition(size: int, classes: int = 0, embedding_size: int = 0) -> nn.Embedding | nn.Linear | None:
+    """What makes ``size`` numbers of a class or of a vector; nothing where pictures are made after neither.
+
+    Args:
+        size: Numbers that it makes.
+        classes: Classes that a picture can have, 0 for none.
+        embedding_size: Numbers in a vector that pictures are made after, 0 for none.
+    """
+    if classes:
+        table = nn.Embedding(classes, size)
+        nn.init.normal_(table.weight, std=0.1)
+        return table
+    return nn.Linear(embedding_size, size, bias=False) if embedding_size else None
+
+
 class Places(nn.Module):
     r"""What the condition says of each place: maps s that are added to all gates through a 1 × 1 convolution.
 
@@ -189,12 +205,7 @@ class Places(nn.Module):
         self.side, self.coarse = side, -(-side // 4)
         self.everywhere = nn.Parameter(0.1 * torch.randn(maps, side, side))
         size = maps * self.coarse**2
-        self.made: nn.Embedding | nn.Linear | None = None
-        if classes:
-            self.made = nn.Embedding(classes, size)
-            nn.init.normal_(self.made.weight, std=0.1)
-        elif embedding_size:
-            self.made = nn.Linear(embedding_size, size, bias=False)
+        self.made = from_condition(size, classes, embedding_size)
         self.spread = nn.Conv2d(maps, width, 1, bias=False)
 
     def forward(self, condition: Tensor | None) -> Tensor:
@@ -266,12 +277,7 @@ class GatedPixelCNN(nn.Module):
         self.skip = MaskedConv2d(features * layers, spread(head_width, groups))
         self.end = MaskedConv2d(spread(head_width, groups), spread(head_width, groups))
         self.readout = MaskedConv2d(spread(head_width, groups), spread(outputs, groups))
-        self.condition: nn.Embedding | nn.Linear | None = None  # V of every layer side by side
-        if classes:
-            self.condition = nn.Embedding(classes, layers * 4 * width)
-            nn.init.normal_(self.condition.weight, std=0.1)
-        elif embedding_size:
-            self.condition = nn.Linear(embedding_size, layers * 4 * width, bias=False)
+        self.condition = from_condition(layers * 4 * width, classes, embedding_size)  # V of every layer side by side
         self.places = Places(maps, side, layers * 4 * width, classes, embedding_size) if maps else None
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
