@@ -140,6 +140,29 @@ def test_what_the_metadata_show_is_listed_as_broken(command, install, train):
     train("tiny")
 
 
+class Distribution:
+    def __init__(self, *requires):
+        self.requires = list(requires)
+
+
+@pytest.mark.parametrize(
+    "have", ["1", "1.0", "1.9.3", "1.10", "1.10.0", "2", "2.0.1", "0.9", "1.10rc1", "1.10+cpu", "2.0.dev1"]
+)
+def test_requirements_are_met_as_packaging_has_it(monkeypatch, have):
+    from packaging.requirements import Requirement
+
+    monkeypatch.setattr(plugins, "_version", lambda name: have)
+    texts = [
+        f"thing{spec}"
+        for spec in ("", ">=1.10", ">=1.0,<2", ">= 1.2 , < 1.10", ">=1,<1.10.0", "==1.*", "!=1.10", "~=1.9")
+    ]
+    for text in texts:
+        fits = Requirement(text).specifier.contains(have, prereleases=True)
+        assert bool(plugins.requirement_faults(Distribution(text))) == (not fits), text
+    assert not plugins.requirement_faults(Distribution('thing>=99; extra == "more"', "thing>=99 ; extra=='more'"))
+    assert plugins.requirement_faults(Distribution('thing>=99; python_version > "3"'))
+
+
 def test_a_plugin_that_does_not_import_hurts_only_what_names_it(command, refused, install, write, train):
     install("dlmkit-ill", {"dlmkit.tasks": {"ill": "ill:Net"}}, ill="raise OSError('libill.so: not found')\n")
     assert command("list").code == 0, "nothing is imported, so nothing is known"

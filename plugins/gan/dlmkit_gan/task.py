@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from dlmkit_pictures.files import as_bytes
+from dlmkit_pictures.inception import add_pictures, inception_distance
+from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure as MatplotlibFigure
 from torch import Tensor
 
@@ -21,6 +23,7 @@ __all__ = ["GAN"]
 
 _SHOWN = 32
 _JUDGED = 1000
+_MADE_AT_ONCE = 250
 
 
 class GAN(Adversarial):
@@ -43,6 +46,9 @@ class GAN(Adversarial):
         normalisation: Of the discriminator: spectral (of the weights), batch (of the maps), or none.
         dropout: Fraction of the discriminator's maps dropped, which keeps it from learning a small set by heart.
         penalty: What the gradient penalty of wasserstein is multiplied with.
+        inception: File of the Inception net's weights, or ``download``: the test then also gives the Fréchet Inception
+            distance, ``test/fid``; it needs dlmkit-gan[inception].
+        inception_pictures: How many made pictures, and at most how many of the test, that distance is between.
         optimizer: Makes the generator's optimiser from its parameters.
         discriminator_optimizer: Makes the discriminator's; when left out, as the generator's.
         lr_scheduler: Makes the generator's learning-rate schedule; it is stepped after every round.
@@ -67,9 +73,14 @@ class GAN(Adversarial):
         normalisation: Normalisation = "spectral",
         dropout: float = 0.0,
         penalty: float = 10.0,
+        inception: str | None = None,
+        inception_pictures: int = 10_000,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if inception_pictures < 2:
+            raise UserError(f"inception_pictures is {inception_pictures}", "give 2 or more", "model.inception_pictures")
+        self.inception, self.inception_pictures = inception, inception_pictures
         self.latent_size, self.penalty = latent_size, penalty
         self.objective = OBJECTIVES[objective]()
         try:
@@ -116,15 +127,40 @@ class GAN(Adversarial):
             self._frames.append(as_bytes(self(self.fixed[:_SHOWN])))
             self._judge("val")
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Look whether Inception's weights can be had, before there is a run folder and hours are spent.
+
+        Raises:
+            UserError: If they cannot.
+        """
+        if self.inception is not None:
+            inception_distance(self.inception, "model.inception")
+        return super().configure_callbacks()
+
     def on_test_epoch_end(self) -> None:
-        """Let the data's judge look."""
+        """Let the data's judge look, and Inception where its weights are given."""
         self._judge("test")
+        if self.inception is not None:
+            self.log("test/fid", self._fid(self.inception))
+
+    def _fid(self, weights: str) -> Tensor:
+        """The Fréchet Inception distance of made pictures from those of the test; each process shows its share."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        rank, processes = self.global_rank, self.trainer.world_size
+        draw = torch.Generator().manual_seed(0)
+        z = torch.randn(self.inception_pictures, self.latent_size, generator=draw)[rank::processes]
+        metric = inception_distance(weights, "model.inception").to(self.device)
+        add_pictures(metric, data.table("test")[0][: self.inception_pictures][rank::processes], real=True)
+        for part in z.split(_MADE_AT_ONCE):
+            add_pictures(metric, self(part.to(self.device)), real=False)
+        distance: Tensor = metric.compute()  # over all processes
+        return distance
 
     def _judge(self, stage: Literal["val", "test"]) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if not hasattr(data, "judge"):
             return
-        made = torch.cat([self(z) for z in self.fixed.split(250)])
+        made = torch.cat([self(z) for z in self.fixed.split(_MADE_AT_ONCE)])
         verdict = data.judge.verdict(made, data.table(stage)[0])
         for name, value in verdict._asdict().items():
             self.log(f"{stage}/{name}", value, prog_bar=True, sync_dist=True)

@@ -9,6 +9,7 @@ import torch
 from dlmkit_gan.model import Discriminator, Generator, stages
 from dlmkit_gan.objectives import OBJECTIVES, gradient_penalty
 from dlmkit_gan.task import GAN
+from torch import nn
 
 from dlmkit.errors import UserError
 
@@ -183,3 +184,28 @@ def test_each_game_has_a_gradient_for_every_parameter():
             # What is added to all outputs makes no difference to a critic, nor within the margin.
             constant = player == "discriminator" and name in ("wasserstein", "hinge")
             assert idle == (["layers.5.bias"] if constant else []), name
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*CombinedLoader")
+def test_the_inception_distance_is_asked_for_before_training_and_given_by_the_test(monkeypatch, tmp_path):
+    from dlmkit_pictures.digits import Digits
+    from lightning.pytorch import Trainer, seed_everything
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    net.num_features = 12
+    asked = []
+
+    def stand_in(weights, where):
+        asked.append((weights, where))
+        return FrechetInceptionDistance(net, normalize=True)
+
+    monkeypatch.setattr("dlmkit_gan.task.inception_distance", stand_in)
+    seed_everything(0)
+    task = GAN(1, 8, latent_size=4, width=8, inception="some.pth", inception_pictures=300)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    found = trainer.test(task, datamodule=Digits(), verbose=False)[0]
+    assert found["test/fid"] > 1e-3
+    assert asked == [("some.pth", "model.inception")] * 2  # when the trainer began, and at the end
+    with pytest.raises(UserError, match="inception_pictures is 1"):
+        GAN(1, 8, inception_pictures=1)

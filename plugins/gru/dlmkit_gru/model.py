@@ -202,6 +202,28 @@ class GRUStack(nn.GRU):
             nn.init.zeros_(b_hh)
             b_ih.chunk(3)[1].fill_(update_bias)  # torch stacks r, z, h̃ and adds both biases of a gate
 
+    @torch.no_grad()
+    def chrono_biases(self, longest: int) -> None:
+        r"""Start the update gates so that units remember for times of every length.
+
+        .. math::
+            b_z = \log u, \qquad u \sim \mathcal{U}(1, T_{max} - 1)
+
+        References:
+            | Can recurrent neural networks warp time? (Tallec & Ollivier, 2018)
+
+        Args:
+            longest: Steps T_max that something may have to be remembered for.
+
+        Raises:
+            ValueError: If that is fewer than 3.
+        """
+        if longest < 3:
+            raise ValueError(f"the longest time to remember is {longest}; give at least 3")
+        for *_, b_ih, b_hh in self.all_weights:
+            b_ih.chunk(3)[1].uniform_(1, longest - 1).log_()
+            b_hh.chunk(3)[1].zero_()
+
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Run over a sequence.
 

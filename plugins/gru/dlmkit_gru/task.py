@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure as MatplotlibFigure
 from torch import Tensor
 
-from dlmkit import Figure, Media, SequenceProblem, SequenceTask, TokenModel
+from dlmkit import Figure, Media, SequenceProblem, SequenceTask, TokenModel, UserError
 from dlmkit.data.module import Batch
 from dlmkit.figures import units_figure, visible
 from dlmkit.tasks.sequence import State
@@ -119,6 +119,7 @@ class GRUProblem(SequenceProblem):
           2014)
         | An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling (Bai, Kolter &
           Koltun, 2018), for the problems on long-term dependencies
+        | Can recurrent neural networks warp time? (Tallec & Ollivier, 2018), for the start of the gates' biases
 
     Args:
         input_size: Numbers in each step; follows from the data.
@@ -130,6 +131,8 @@ class GRUProblem(SequenceProblem):
         dropout: Fraction of activations dropped between layers.
         update_bias: Bias that the update gates start with; a positive one lets memory last longer from the beginning.
         orthogonal: Whether the recurrent matrices start orthogonal, which neither shrinks nor grows what is remembered.
+        chrono: Steps that the longest memory lasts: the update gates' biases then start so that units remember for
+            times of every length up to it; 0 starts all of them with ``update_bias``.
         optimizer: Makes the optimiser from the parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimiser; it is stepped after every batch.
     """
@@ -145,10 +148,16 @@ class GRUProblem(SequenceProblem):
         dropout: float = 0.0,
         update_bias: float = 0.0,
         orthogonal: bool = True,
+        chrono: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(hidden_size, input_size, output_size, answer, target, **kwargs)
         self.recurrence = GRUStack(input_size, hidden_size, num_layers, dropout, update_bias, orthogonal)
+        try:
+            if chrono:
+                self.recurrence.chrono_biases(chrono)
+        except ValueError as error:
+            raise UserError(str(error), "give more, or 0 to start with update_bias", "model.chrono") from error
 
     def features(self, x: Tensor) -> Tensor:
         """Hidden states (B, T, H) of the last layer for inputs (B, T, F)."""

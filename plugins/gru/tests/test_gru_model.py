@@ -8,7 +8,10 @@ import pytest
 import torch
 from dlmkit_gru.gates import Gates, recorded_gru
 from dlmkit_gru.model import GRUCell, GRUStack, ResetFirstGRUCell
+from dlmkit_gru.task import GRUProblem
 from torch import Tensor, nn
+
+from dlmkit import UserError
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 B, T, D, H = 3, 7, 4, 5
@@ -317,6 +320,26 @@ def test_initialisation(update_bias):
         r, z, candidate = (b_ih + b_hh).chunk(3)
         assert z.eq(update_bias).all()
         assert not torch.cat((r, candidate)).any()
+
+
+def test_gates_that_start_with_memories_of_every_length():
+    torch.manual_seed(0)
+    stack = GRUStack(D, 4000, 1, orthogonal=False)
+    stack.chrono_biases(101)
+    r, z, candidate = (stack.bias_ih_l0 + stack.bias_hh_l0).chunk(3)
+    steps = z.double().exp()  # uniform from 1 to 100
+    assert 1 <= steps.min() < 1.2 and 99.8 < steps.max() <= 100.001
+    assert steps.mean().item() == pytest.approx(50.5, abs=2) and (steps < 25.75).double().mean() < 0.27
+    assert not torch.cat((r, candidate)).any()
+    with pytest.raises(ValueError, match="is 2; give at least 3"):
+        stack.chrono_biases(2)
+
+
+def test_the_longest_memory_of_a_problem_is_an_option():
+    net = GRUProblem(D, 3, "last", "class", hidden_size=8, chrono=50)
+    assert len(net.recurrence.bias_ih_l0.chunk(3)[1].unique()) == 8
+    with pytest.raises(UserError, match="longest time to remember is 1"):
+        GRUProblem(D, 3, "last", "class", chrono=1)
 
 
 def test_initialisation_as_torch_has_it():

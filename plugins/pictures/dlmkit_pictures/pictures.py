@@ -20,6 +20,9 @@ __all__ = ["Pictures", "ReadPictures"]
 _LOOKED_AT = 5_000
 """Training pictures that the judge looks at, at most, to say what its figures are worth."""
 
+_LEAST_STEPS, _MOST_STEPS = 400, 2_000
+"""Batches that the judge is trained on."""
+
 
 class Pictures(Examples):
     """Square pictures of one size, each with a class.
@@ -67,7 +70,9 @@ class Pictures(Examples):
     @cached_property
     def judge(self) -> Judge:
         """A classifier trained on the training pictures, which tells how good made pictures are."""
-        return Judge.of(*self.table("train"), seed=self.seed)
+        pictures, labels = self.table("train")
+        steps = min(max(2 * len(labels) // 64, _LEAST_STEPS), _MOST_STEPS)  # two epochs of a large set
+        return Judge.of(pictures, labels, seed=self.seed, steps=steps)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """How the judge finds the training pictures themselves and those of one class, and simple ways' likelihoods."""
