@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import resource
+import subprocess
 import sys
 
 import pytest
@@ -372,3 +376,29 @@ def test_many_methods_are_lines_so_that_no_name_is_cut_off():
     with console.capture() as printed:
         console.print(table)
     assert "…" not in printed.get()
+
+
+# ---------- memory
+
+_PAGES = """
+import resource, torch
+from dlmkit.engine import keep_freed_memory
+keep_freed_memory()
+torch.ones(1 << 23)  # 32 MiB, and free again
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(1 << 23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_memory_that_is_freed_is_used_again_unless_the_user_has_a_say():
+    def pages(**environment):
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        done = subprocess.run([sys.executable, "-c", _PAGES], env=plain | environment, capture_output=True, text=True)
+        return int(done.stdout)
+
+    once = (32 << 20) // resource.getpagesize()
+    assert pages() < 3 * once
+    assert pages(MALLOC_TRIM_THRESHOLD_="131072") > 10 * once
