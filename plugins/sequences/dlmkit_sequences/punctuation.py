@@ -1,6 +1,6 @@
 """Capitals and punctuation are to be restored (many to many, aligned).
 
-Dimensions: B pieces of text in a batch, T time steps, V characters, N pieces of a split.
+Dimensions: B pieces of text in a batch, T words of a piece, N pieces of a split.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import one_hot
 
 from dlmkit.data.module import Split
 from dlmkit.data.sources import python_stdlib_dataset
 from dlmkit.errors import UserError
-from dlmkit_sequences.problem import Answer, Problem, Steps
+from dlmkit_sequences.problem import Answer, Problem, Steps, positive
 
 __all__ = ["Punctuation"]
 
-ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789'-"
-MARKS = ("", ",", ".", ";", ":", "?")
+LETTERS = "\0abcdefghijklmnopqrstuvwxyz0123456789'-"
+"""What words are made of; the first stands for none."""
 
+MARKS = ("", ",", ".", ";", ":", "?")
+CASES = ("small", "Capital", "CAPITALS")
+
+_ENDS = 3  # letters at either end of a word that the net is told
 _SENTENCE = re.compile(r"[A-Z][a-z]*(?:[,;:]? [A-Za-z0-9'-]+)+[.?]")
 _DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
 _TENTHS: dict[Split, range] = {"train": range(8), "val": range(8, 9), "test": range(9, 10)}  # of the files
@@ -36,122 +40,145 @@ class Punctuation(Problem):
     """Text without capitals and marks, "foreign minister", to which they are restored: "Foreign Minister.".
 
     The text is English: the sentences in the docstrings of the Python standard library and of torch, each once, those
-    with code in them left out: 1.6 million characters, which differ a little between versions of the two. Every tenth
-    file is for validation, and every tenth for the test. Asked for every character is whether it is a capital, and
-    which mark comes before it: at the space behind a word, which mark follows that word.
+    with code in them left out: 260 thousand words, which differ a little between versions of the two. Every tenth file
+    is for validation, and every tenth for the test. Asked for every word is whether it is small, begins with a capital
+    or is all capitals, and which mark follows it; a word with capitals inside counts as one that begins with one.
 
-    What follows a word decides on its mark, and a net that reads one way does not know it. So the answer to a character
-    is asked for ``delay`` steps later, when that much of what follows has been read. What has been read since goes in
-    beside each new character, so that the net need not learn by heart what it will be asked for. A piece of text begins
-    with a word, and every character of the text is asked for in one piece alone.
+    A word goes in as one of the most frequent, or as none of them, and by its first and its last three letters, which
+    is all that the net knows of a rare word.
 
-    Sequence shape: many to many, aligned (with a delay).
+    What comes next decides on a word's mark, and a net that reads one way does not know it. So the answer to a word can
+    be asked for ``delay`` words later. Every word of the text is asked for in one piece alone.
+
+    Sequence shape: many to many, aligned.
 
     Args:
-        length: Steps T of a piece of text.
-        delay: Steps between a character and its answer; 0 asks at once.
+        length: Words T of a piece of text.
+        delay: Words between a word and its answer; 0 asks at once, right for a net that reads from both ends.
+        frequent: How many words have a number of their own.
         batch_size: Pieces in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
 
     Raises:
-        UserError: If the delay is negative, or a piece has no room for a word besides it.
+        UserError: If the delay is negative, or a figure is below 1, or a piece has no room for a word beside
+            the delay.
     """
 
     shape = "many to many, aligned"
 
-    def __init__(self, length: int = 100, delay: int = 10, batch_size: int = 32, num_workers: int = 0) -> None:
+    def __init__(
+        self, length: int = 40, delay: int = 1, frequent: int = 1000, batch_size: int = 32, num_workers: int = 0
+    ) -> None:
         super().__init__(batch_size, num_workers)
+        positive(length=length, frequent=frequent)
         if delay < 0:
             raise UserError(f"delay is {delay}", "give at least 0", "data.delay")
-        if length < delay + 40:
-            what = f"length {length} leaves {length - delay} steps besides the delay of {delay}"
-            raise UserError(what, f"give at least {delay + 40}, room for a long word", "data.length")
-        self.length, self.delay = length, delay
+        if length <= delay:
+            what = f"length {length} leaves no word besides the delay of {delay}"
+            raise UserError(what, f"give at least {delay + 1}", "data.length")
+        self.length, self.delay, self.frequent = length, delay, frequent
 
     @property
     def input_size(self) -> int:
-        """The characters from the one that is read back to the one that is asked for, each of 39."""
-        return (self.delay + 1) * len(ALPHABET)
+        """Which word it is, the letters at its ends, and whether there are more between them."""
+        return self.frequent + 1 + 2 * _ENDS * len(LETTERS) + 1
 
     @property
     def output_size(self) -> int:
-        """Small or capital, with each of the marks before it."""
-        return 2 * len(MARKS)
+        """Each case with each mark."""
+        return len(MARKS) * len(CASES)
 
     @property
     def answer(self) -> Answer:
-        """Every character is asked for."""
+        """Every word is asked for."""
         return "each"
 
     def table(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Characters (N, T), uint8, and what is asked for (N, T), int16: 2 × mark + capital, or -100."""
-        return _table(split, self.length, self.delay)
+        """Words (N, T, 8), int16, see `encode`, and what is asked for (N, T), int16: 3 × mark + case, or -100."""
+        return _table(split, self.length, self.delay, self.frequent)
 
     def examples(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """For each of the characters one of V numbers is 1, or none before the first (B, T, (delay + 1) V)."""
-        read = one_hot(inputs.long(), len(ALPHABET)).float()
-        seen = pad(read, (0, 0, self.delay, 0)).unfold(1, self.delay + 1, 1)  # (B, T, V, delay + 1), the newest last
-        return seen.flip(3).transpose(2, 3).flatten(2), targets.long()
+        """For each word one of its numbers is 1, one for each letter, and one more for a long word (B, T, F)."""
+        word, *letters, long = inputs.long().unbind(2)
+        parts = [one_hot(word, self.frequent + 1), *(one_hot(letter, len(LETTERS)) for letter in letters)]
+        return torch.cat([*parts, long[..., None]], dim=2).float(), targets.long()
 
     def steps(self, input: Tensor, target: Tensor) -> Steps:
-        """The characters, and what they become ``delay`` steps later."""
-        text, asked = self._read(input), target.tolist()
-        restored = ["" if c < 0 else restore(text[max(t - self.delay, 0)], [c]) for t, c in enumerate(asked)]
-        last = max(t for t, c in enumerate(asked) if c >= 0)
-        change = next((t for t, c in enumerate(asked) if c > 0 and t > self.delay + 5), last)
-        end = min(change + 6, last + 1)  # where there is something to see
-        return [_shown(character) for character in text[:end]], [_shown(character) for character in restored[:end]]
+        """The words, and what they become ``delay`` words later."""
+        words, asked = self._read(input), target.tolist()
+        restored = [restore(words[t - self.delay], c) if c >= 0 else "" for t, c in enumerate(asked)]
+        end = min(9, len(words))
+        return words[:end], restored[:end]
 
     def tell(self, input: Tensor, target: Tensor, answer: Tensor) -> list[str]:
         """The text, the text with capitals and marks, and the text as the net restores it."""
         asked = target >= 0
-        text = self._read(input)[: int(asked.sum())]
-        return [text, *(restore(text, classes[asked].tolist()) for classes in (target, answer))]
+        words = self._read(input)
+        return [
+            " ".join(words[: int(asked.sum())]),
+            *(" ".join(map(restore, words, classes[asked].tolist())) for classes in (target, answer)),
+        ]
 
     def describe(self) -> str:
         """Source, delay and sizes."""
-        later = f"answered {self.delay} characters later" if self.delay else "answered at once"
-        return f"capitals and marks of Python's and torch's docstrings, {later}; {self.sizes()}"
+        later = f"answered {self.delay} words later" if self.delay else "answered at once"
+        return f"capitals and marks of Python's and torch's docstrings, word by word, {later}; {self.sizes()}"
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Changing nothing, and writing every word as it was most often written."""
-        habits = _habits(sentences("train"))
-        right = {"nothing restored": 0, "each word as usual": 0}
-        total = 0
-        for word, classes in _words(sentences("test")):
-            usual = habits.get(word, [0] * len(classes))
-            right["nothing restored"] += classes.count(0)
-            right["each word as usual"] += sum(map(int.__eq__, usual, classes))
-            total += len(classes)
-        return {"test/accuracy": {name: count / total for name, count in right.items()}}
+        habits: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        for word, asked in _words("train"):
+            habits[word][asked] += 1
+        usual = {word: counts.most_common(1)[0][0] for word, counts in habits.items()}
+        test = _words("test")
+        right = {
+            "nothing restored": sum(asked == 0 for _, asked in test),
+            "each word as usual": sum(asked == usual.get(word, 0) for word, asked in test),
+        }
+        return {"test/accuracy": {name: count / len(test) for name, count in right.items()}}
 
-    def _read(self, input: Tensor) -> str:
-        return "".join(ALPHABET[code] for code in input[:, : len(ALPHABET)].argmax(dim=1).tolist())
+    def _read(self, input: Tensor) -> list[str]:
+        """The words (T,): of those that look alike to the net, the one that is most frequent."""
+        known = _spelt(self.frequent)
+        number = input[:, : self.frequent + 1].argmax(dim=1, keepdim=True)
+        letters = input[:, self.frequent + 1 : -1].unflatten(1, (2 * _ENDS, len(LETTERS))).argmax(dim=2)
+        codes = torch.cat([number, letters, input[:, -1:].long()], dim=1)
+        return [known[tuple(code)] for code in codes.tolist()]
 
 
-def strip(text: str) -> tuple[str, list[int]]:
-    """A text without capitals and marks, and the class of each of its characters: 2 × the mark before it + capital.
+def strip(word: str) -> tuple[str, int]:
+    """A word in small letters without its mark, and its class: 3 × the mark behind it + its case.
 
     Args:
-        text: Any, save that it does not end with a mark.
+        word: As it is written.
     """
-    plain: list[str] = []
-    classes: list[int] = []
-    mark = 0
-    for character in text:
-        if character in MARKS:
-            mark = MARKS.index(character)
-        else:
-            plain.append(character.lower())
-            classes.append(2 * mark + character.isupper())
-            mark = 0
-    return "".join(plain), classes
+    mark = MARKS.index(word[-1]) if word[-1] in MARKS[1:] else 0
+    bare = word[:-1] if mark else word
+    case = 0 if bare == bare.lower() else 2 if len(bare) > 1 and bare == bare.upper() else 1
+    return bare.lower(), len(CASES) * mark + case
 
 
-def restore(plain: str, classes: list[int]) -> str:
-    """The text that `strip` was given."""
-    pairs = zip(plain, classes, strict=True)
-    return "".join(MARKS[c // 2] + (character.upper() if c % 2 else character) for character, c in pairs)
+def restore(word: str, asked: int) -> str:
+    """The word as `strip` was given it, but for capitals inside.
+
+    Args:
+        word: In small letters.
+        asked: Its class.
+    """
+    mark, case = divmod(asked, len(CASES))
+    return (word, word[:1].upper() + word[1:], word.upper())[case] + MARKS[mark]
+
+
+def encode(word: str, numbers: dict[str, int]) -> list[int]:
+    """A word's number, its first three letters, the last three of the others, and whether there are more.
+
+    Args:
+        word: In small letters.
+        numbers: Of the frequent words; any other has the number that comes next.
+    """
+    head, rest = word[:_ENDS], word[_ENDS:]
+    letters = [LETTERS.index(letter) for letter in head.ljust(_ENDS, "\0") + rest[-_ENDS:].ljust(_ENDS, "\0")]
+    return [numbers.get(word, len(numbers)), *letters, len(rest) > _ENDS]
 
 
 @lru_cache(maxsize=3)
@@ -187,37 +214,33 @@ def _sources() -> Iterator[str]:
             yield file.read_text(encoding="utf-8", errors="replace")
 
 
+@lru_cache(maxsize=3)
+def _words(split: Split) -> list[tuple[str, int]]:
+    """Every word of a split, and its class."""
+    return [strip(word) for sentence in sentences(split) for word in sentence.split(" ")]
+
+
+@lru_cache(maxsize=3)
+def _numbers(frequent: int) -> dict[str, int]:
+    """The numbers of the words that are most frequent in training."""
+    counted = Counter(word for word, _ in _words("train"))
+    return {word: number for number, (word, _) in enumerate(counted.most_common(frequent))}
+
+
+@lru_cache(maxsize=3)
+def _spelt(frequent: int) -> dict[tuple[int, ...], str]:
+    """What the net sees of a word, and the most frequent word of which that is so."""
+    counted = Counter(word for split in _TENTHS for word, _ in _words(split))
+    return {tuple(encode(word, _numbers(frequent))): word for word, _ in reversed(counted.most_common())}
+
+
 @lru_cache(maxsize=6)
-def _table(split: Split, length: int, delay: int) -> tuple[Tensor, Tensor]:
-    plain, classes = strip("".join(f"{sentence} " for sentence in sentences(split)))
-    codes = torch.tensor([ALPHABET.index(character) for character in plain], dtype=torch.uint8)
-    wanted = torch.tensor(classes, dtype=torch.int16)
-    inputs, targets = [], []
-    start = 0
-    while start + length <= len(plain):
-        end = plain.rfind(" ", start, start + length - delay) + 1  # the next piece begins with a word
-        inputs.append(codes[start : start + length])
-        targets.append(wanted.new_full((length,), -100))
-        targets[-1][delay : delay + end - start] = wanted[start:end]
-        start = end
-    return torch.stack(inputs), torch.stack(targets)
-
-
-def _words(known: list[str]) -> Iterator[tuple[str, list[int]]]:
-    """Every word, and the classes of its characters and of the space behind it."""
-    for sentence in known:
-        for word in sentence.split(" "):
-            plain, classes = strip(f"{word} ")
-            yield plain, classes
-
-
-def _habits(known: list[str]) -> dict[str, list[int]]:
-    """The classes of each word's characters as they were most often."""
-    seen: defaultdict[str, Counter[tuple[int, ...]]] = defaultdict(Counter)
-    for word, classes in _words(known):
-        seen[word][tuple(classes)] += 1
-    return {word: list(counts.most_common(1)[0][0]) for word, counts in seen.items()}
-
-
-def _shown(character: str) -> str:
-    return character.replace(" ", "␣")
+def _table(split: Split, length: int, delay: int, frequent: int) -> tuple[Tensor, Tensor]:
+    numbers = _numbers(frequent)
+    words = torch.tensor([encode(word, numbers) for word, _ in _words(split)], dtype=torch.int16)
+    asked = torch.tensor([asked for _, asked in _words(split)], dtype=torch.int16)
+    step = length - delay  # words that a piece is asked for; those behind them are there to be read
+    inputs = words.unfold(0, length, step).transpose(1, 2)  # (N, T, 8)
+    targets = asked.unfold(0, length, step).roll(delay, 1).clone()
+    targets[:, :delay] = -100
+    return inputs.contiguous(), targets
