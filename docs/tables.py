@@ -47,11 +47,11 @@ def _about(file: Path) -> str:
 
 
 def requirements() -> str:
-    """What ``pip install -r requirements.txt`` installs: the core, and every plugin with all its extras."""
+    """What ``pip install -r requirements.txt`` installs: the core, and every plugin, with what makes it fast."""
     rows = ["-e ."]
     for file in _plugins():
         extras = tomllib.loads(file.read_text(encoding="utf-8"))["project"].get("optional-dependencies", {})
-        chosen = f"[{','.join(sorted(extras))}]" if extras else ""
+        chosen = "[fast]" if "fast" in extras else ""  # other extras are large, and for a few users
         rows.append(f"-e plugins/{file.parent.name}{chosen}")
     return "\n".join(rows)
 

@@ -1,0 +1,93 @@
+"""The net that paints in one pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dlmkit_style_transfer.crops import PhotographCrops
+from dlmkit_style_transfer.fast import FastStyleTransfer
+from dlmkit_style_transfer.transformer import LEAST, TransformerNet
+from PIL import Image
+from torch import nn
+
+from dlmkit.cli import main
+from dlmkit.errors import UserError
+
+
+@pytest.mark.parametrize("high, wide", [(16, 16), (17, 30), (33, 51), (64, 34), (21, 100)])
+def test_a_picture_of_any_size_keeps_it(high, wide):
+    made = TransformerNet(4, 1)(torch.rand(2, 3, high, wide))
+    assert made.shape == (2, 3, high, wide) and 0 <= made.min() and made.max() <= 1
+
+
+def test_a_picture_that_is_too_small():
+    with pytest.raises(ValueError, match=rf"a picture of 40 × 15 pixels is too small; {LEAST} × {LEAST}"):
+        TransformerNet(4, 1)(torch.rand(1, 3, 15, 40))
+
+
+def test_the_layers_are_those_of_the_paper():
+    net = TransformerNet()
+    found = [(m.in_channels, m.out_channels, m.kernel_size[0], m.stride[0]) for m in net.modules()
+             if isinstance(m, nn.Conv2d)]  # fmt: skip
+    assert found[:3] == [(4, 32, 9, 1), (32, 64, 3, 2), (64, 128, 3, 2)]
+    assert found[3:13] == [(128, 128, 3, 1)] * 10
+    assert found[13:] == [(128, 64, 3, 1), (64, 32, 3, 1), (32, 3, 9, 1)]
+    assert not any(isinstance(m, nn.ConvTranspose2d | nn.BatchNorm2d) for m in net.modules())
+    assert all(m.padding_mode == "reflect" for m in net.modules() if isinstance(m, nn.Conv2d))
+
+
+def test_pictures_of_a_batch_do_not_mix():
+    net = TransformerNet(4, 2).double()
+    pictures = torch.rand(3, 3, 24, 20, dtype=torch.double)
+    torch.testing.assert_close(net(pictures)[1], net(pictures[1:2])[0], rtol=0, atol=1e-10)
+
+
+def test_contrast_and_brightness_do_not_matter_inside():
+    """The instance normalisation behind the first convolution takes both away; the noise is left out here."""
+    net = TransformerNet(4, 1).double()
+    net.noise.zero_()
+    x = torch.rand(1, 3, 24, 24, dtype=torch.double)
+    torch.testing.assert_close(net(x), net(0.5 * x + 0.2), rtol=0, atol=1e-3)
+
+
+def test_every_weight_is_trained_and_no_feature():
+    torch.manual_seed(0)
+    task = FastStyleTransfer(4, 1)
+    batch = PhotographCrops(crop=32, style_size=64, batch_size=2).batch("train", 0, 0, 0, 1)
+    task.loss(batch)[0].backward()
+    names = [name for name, parameter in task.named_parameters() if parameter.grad is not None]
+    assert names == [name for name, _ in task.named_parameters()] and all(name.startswith("net.") for name in names)
+
+
+def test_options_out_of_range():
+    with pytest.raises(UserError, match="maps is 0; give at least 1"):
+        FastStyleTransfer(maps=0)
+
+
+def save(path, wide, high):
+    pixels = np.random.default_rng(0).integers(0, 256, (high, wide, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def test_a_run_and_pictures_painted_with_it(tmp_path, capsys):
+    words = ["--model.maps=4", "--model.blocks=1", "--data.crop=32", "--data.style_size=64", "--data.size=64"]
+    words += ["--trainer.max_steps=4", "--trainer.val_check_interval=2", "--name", "run", "--runs", str(tmp_path)]
+    assert main(["run", "fast-style-transfer", *words]) == 0
+    folder = tmp_path / "run"
+    assert (folder / "media" / "training-test.gif").is_file()
+    assert "random weights" in capsys.readouterr().out
+    for name, prompt, further, size in [
+        ("own", [], [], (64, 43)),
+        ("odd", ["--prompt", save(tmp_path / "odd.png", 101, 47)], [], (101, 47)),
+        ("large", ["--prompt", "china"], ["--size=200"], (200, 133)),
+    ]:
+        assert main(["sample", str(folder), "--out", str(tmp_path / name), *prompt, *further]) == 0
+        (file,) = (tmp_path / name).iterdir()
+        with Image.open(file) as picture:
+            assert picture.size == size
+    assert main(["sample", str(folder), "--prompt", save(tmp_path / "small.png", 90, 9)]) == 2
+    assert "small.png: a picture of 90 × 9 pixels is too small" in capsys.readouterr().err
+    assert main(["sample", str(folder), "--prompt", str(tmp_path / "none.png")]) == 2
+    assert "there is no such file" in capsys.readouterr().err

@@ -1,0 +1,185 @@
+"""Pictures that are optimised: from the command and as a task."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from dlmkit_style_transfer.colour import luminance
+from dlmkit_style_transfer.data import ContentAndStyle
+from dlmkit_style_transfer.features import Features
+from dlmkit_style_transfer.task import StyleTransfer
+from PIL import Image
+
+from dlmkit.cli import main
+from dlmkit.errors import UserError
+
+SMALL = ["--data.size=64", "--model.coarse_steps=[]", "--trainer.val_check_interval=5"]
+
+
+@pytest.fixture
+def batch():
+    return ContentAndStyle(size=64, style=["strokes", "hopper"]).batch("train", 0, 0, 0, 1)
+
+
+def made(batch, **options):
+    torch.manual_seed(0)
+    high, wide = batch["content"].shape[2:]
+    task = StyleTransfer(high, wide, **options)
+    task.pixels.data.copy_(batch["content"])
+    return task
+
+
+def run(tmp_path, *words, name="run"):
+    words = ["run", "style-transfer", "--runs", str(tmp_path), "--name", name, *SMALL, *words]
+    assert main(words) == 0
+    return tmp_path / name
+
+
+# ---------- the task
+
+
+def test_the_pixels_are_all_that_is_trained(batch):
+    task = made(batch)
+    assert [name for name, _ in task.named_parameters()] == ["pixels"]
+    assert task.pixels.shape == batch["content"].shape
+    before = {name: value.clone() for name, value in task.named_buffers()}
+    task.loss(batch)[0].backward()
+    assert float(task.pixels.grad.abs().sum()) > 0
+    assert before and all(torch.equal(value, before[name]) for name, value in task.named_buffers())
+
+
+def test_targets_are_computed_once(batch, monkeypatch):
+    task = made(batch)
+    calls = []
+    own = Features.forward
+    monkeypatch.setattr(Features, "forward", lambda net, x, wanted: calls.append(tuple(x.shape)) or own(net, x, wanted))
+    for _ in range(3):
+        task.loss(batch)
+    content, first, second = (tuple(batch[name].shape) for name in ("content", "style_1", "style_2"))
+    assert calls == [first, second, content, *3 * [content]]
+
+
+def test_the_loss_is_the_weighted_sum(batch):
+    task = made(batch, content_weight=2.0, style_weight=7.0, smoothness=3.0)
+    task.pixels.data.add_(0.2)
+    x = task.pixels.detach()
+    loss, metrics = task.loss(batch)
+    rough = (x[..., 1:] - x[..., :-1]).square().mean() + (x[..., 1:, :] - x[..., :-1, :]).square().mean()
+    expected = 2 * metrics["content_loss"] + 7 * metrics["style_loss"] + 3 * rough
+    torch.testing.assert_close(loss, expected)
+    task.eval()
+    assert task().max() <= 1 < x.max() and task.loss(batch)[0].item() != pytest.approx(loss.item())
+
+
+def test_the_shares_of_several_styles(batch):
+    losses = {}
+    for name, shares in {"both": [1.0, 3.0], "first": [1.0, 0.0], "second": [0.0, 2.0]}.items():
+        losses[name] = float(made(batch, style_shares=shares).loss(batch)[1]["style_loss"].detach())
+    assert losses["first"] != pytest.approx(losses["second"])
+    alone = {n: {"content": batch["content"], "style_1": batch[f"style_{k}"]} for k, n in ((1, "first"), (2, "second"))}
+    for name, one in alone.items():
+        assert losses[name] == pytest.approx(float(made(one).loss(one)[1]["style_loss"].detach()), rel=1e-5)
+    assert losses["both"] not in (losses["first"], losses["second"])
+
+
+def test_the_brightness_alone_is_painted(batch):
+    task = made(batch, keep_colours="luminance")
+    task.pixels.data = torch.rand(task.pixels.shape) * 0.2 + 0.4
+    seen = task()
+    assert torch.equal(seen[:, 0], seen[:, 1]) and torch.equal(seen[:, 0], seen[:, 2])
+    content = batch["content"] * 0.2 + 0.4  # so that nothing has to be cut off
+    made_of = task.finished(content)
+    torch.testing.assert_close(luminance(made_of), luminance(task.pixels.detach()), rtol=0, atol=1e-6)
+    difference = (made_of - content)[0]
+    torch.testing.assert_close(difference[0], difference[1], rtol=0, atol=1e-6)
+
+
+def test_the_style_in_the_content_s_colours(batch):
+    content, styles = made(batch, keep_colours="histogram")._prepared(batch)
+    assert torch.equal(content, batch["content"])
+    for style in styles:
+        torch.testing.assert_close(style.mean(dim=(0, 2, 3)), content.mean(dim=(0, 2, 3)), rtol=0, atol=1e-4)
+
+
+def test_coarse_steps_are_at_the_beginning_and_only_in_training(batch, monkeypatch):
+    big = ContentAndStyle(size=192).batch("train", 0, 0, 0, 1)
+    task = made(big, coarse_steps=[2, 3])
+    sizes = []
+    for step in range(7):
+        monkeypatch.setattr(StyleTransfer, "global_step", step)
+        sizes.append((task.halvings, tuple(task(task.halvings).shape[2:])))
+    assert sizes == [(2, (32, 48))] * 2 + [(1, (64, 96))] * 3 + [(0, (128, 192))] * 2
+    monkeypatch.setattr(StyleTransfer, "global_step", 0)
+    task.eval()
+    assert task.halvings == 0
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"style_weight": -1.0}, "style_weight is -1.0; give 0 or more"),
+        ({"coarse_steps": [5, -1]}, "coarse_steps are"),
+        ({"coarse_steps": [5, 5]}, "64 × 43 pixels halved 2 times are less than 32"),
+        ({"style_layers": ["random7"]}, "there is no layer random7; did you mean random"),
+        ({"style_shares": [0.0, 0.0]}, "style_shares are"),
+        ({"style_shares": []}, "style_shares are"),
+        ({"style_shares": [1.0]}, "there are 1 shares for 2 styles"),
+    ],
+)
+def test_options_out_of_range(batch, options, text):
+    with pytest.raises(UserError, match=text):
+        made(batch, **options).loss(batch)
+
+
+def test_a_missing_file_of_weights_leaves_no_run_folder(tmp_path, capsys):
+    words = ["run", "style-transfer", "--runs", str(tmp_path), *SMALL, "--model.features=tiny-darknet"]
+    assert main([*words, f"--model.weights={tmp_path}/none.npz"]) == 2
+    assert "none.npz: there is no such file" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+# ---------- a run
+
+
+def test_a_run_lowers_the_style_loss_and_leaves_its_pictures(tmp_path, capsys):
+    folder = run(tmp_path, "--trainer.max_steps=20", "--model.optimizer.history_size=5")
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["val/style_loss"]) for row in rows if row.get("val/style_loss")]
+    assert losses[-1] < losses[0]
+    metrics = json.loads((folder / "summary.json").read_text())["metrics"]
+    assert metrics["test/style_left"] < 0.05 and metrics["test/seconds_per_picture"] > 0
+    with Image.open(folder / "media" / "picture-test.png") as picture:
+        assert picture.size == (64, 43)
+    with Image.open(folder / "media" / "forming-test.gif") as forming:
+        assert forming.n_frames >= 3
+    assert (folder / "media" / "transfer-test.png").is_file()
+    told = capsys.readouterr().out
+    assert (
+        "random weights, which was trained on nothing" in told
+        and "seconds per picture" in told
+        and "the content as it is" in told
+    )
+
+
+@pytest.mark.parametrize("name", ["luminance", "histogram"])
+def test_a_run_that_keeps_the_colours(tmp_path, name):
+    folder = run(tmp_path, "--trainer.max_steps=10", f"--model.keep_colours={name}", "--model.start=noise")
+    with Image.open(folder / "media" / "picture-test.png") as picture:
+        assert np.asarray(picture)[..., :3].std() > 10
+
+
+def test_adam_optimises_as_well(tmp_path):
+    words = ["--trainer.max_steps=10", "--model.optimizer=torch.optim.Adam", "--model.optimizer.lr=0.02"]
+    folder = run(tmp_path, *words)
+    assert json.loads((folder / "summary.json").read_text())["metrics"]["test/style_left"] < 0.9
+
+
+@pytest.mark.slow
+def test_two_hundred_steps_leave_a_thousandth_of_the_style_loss(tmp_path):
+    folder = run(tmp_path, "--trainer.max_steps=200", "--data.size=128")
+    assert json.loads((folder / "summary.json").read_text())["metrics"]["test/style_left"] < 0.002
