@@ -192,17 +192,18 @@ def ours(task: StyleTransfer, batch: dict[str, Tensor], goal: float, given: argp
     task.train()
     for step in range(given.steps + sum(given.coarse)):
         Step.number = step
-        if step in task.switches:
-            optimizer.state.clear()
+        task.guard.begin(optimizer, anew=step in task.switches or not step)
 
         def closure() -> Tensor:
             task.into_range()
             optimizer.zero_grad()
             loss = task.loss(batch)[0]
+            task.guard.look(task.pixels, loss)
             loss.backward()
             return loss
 
         optimizer.step(closure)
+        task.guard.end(task.pixels, optimizer)
         if task.halvings == 0 and step % given.every == given.every - 1:
             before = time.thread_time()
             losses.append((before - clock - judging, judged(task, batch, task.pixels.detach())))

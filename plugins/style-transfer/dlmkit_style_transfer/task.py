@@ -19,6 +19,7 @@ from dlmkit.tasks.task import Metrics
 from dlmkit_style_transfer.base import StyleTask, styles_of
 from dlmkit_style_transfer.colour import luminance, match_colours, match_luminance, with_luminance
 from dlmkit_style_transfer.figures import side_by_side
+from dlmkit_style_transfer.guard import Guard
 from dlmkit_style_transfer.model import StyleTarget, total_variation
 from dlmkit_style_transfer.photographs import LEAST, fit
 
@@ -36,7 +37,8 @@ class StyleTransfer(StyleTask):
     The losses look at the picture through a fixed net that is not changed: what is to be seen are its activations on
     the content picture, how it is painted are the Gram matrices of its activations on the style pictures. Both are
     computed once. V is the total variation. Before each look at the picture its pixels are brought into the
-    range from 0 to 1.
+    range from 0 to 1. L-BFGS searches no step length here, and may jump out of where its quadratic holds: a step that
+    makes the loss a tenth larger is taken back, and the optimiser begins anew from there.
 
     References:
         | Image Style Transfer Using Convolutional Neural Networks (Gatys, Ecker & Bethge, 2016), equation 7
@@ -96,6 +98,7 @@ class StyleTransfer(StyleTask):
         self.start, self.keep_colours = start, keep_colours
         self.switches = list(accumulate(coarse_steps))
         self.pixels = nn.Parameter(torch.full((1, 3, height, width), 0.5))
+        self.guard = Guard(self.pixels)
         self._targets: dict[int, tuple[dict[str, Tensor], StyleTarget]] = {}
         self._frames: list[Tensor] = []
         self._seconds, self._since = 0.0, 0.0
@@ -121,17 +124,23 @@ class StyleTransfer(StyleTask):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Start the clock; and forget the curvature where the picture is looked at in another size from now on."""
         self._since = time.perf_counter()
-        if self.global_step in self.switches:
-            self.trainer.optimizers[0].state.clear()
+        self.guard.begin(self.trainer.optimizers[0], anew=self.global_step in self.switches)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Stop the clock."""
         self._seconds += time.perf_counter() - self._since
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step, and a jump back: what is saved and shown afterwards is no jump."""
+        super().optimizer_step(*args, **kwargs)
+        self.guard.end(self.pixels, self.trainer.optimizers[0])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One look at the picture; L-BFGS may take several in a step."""
+        """One look at the picture; L-BFGS may take several in a step, of which the first is where the last step led."""
         self.into_range()
-        return super().training_step(batch, batch_idx)
+        loss = super().training_step(batch, batch_idx)
+        self.guard.look(self.pixels, loss)
+        return loss
 
     def into_range(self) -> None:
         """Bring pixels that are darker than black or brighter than white back."""

@@ -173,6 +173,21 @@ def test_a_run_that_keeps_the_colours(tmp_path, name):
         assert np.asarray(picture)[..., :3].std() > 10
 
 
+def test_a_step_that_leads_astray_is_taken_back(tmp_path):
+    wild = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e9"]
+    states = []
+    for steps in (2, 3):
+        folder = run(tmp_path, *wild, f"--trainer.max_steps={steps}", name=f"steps-{steps}")
+        checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        states.append(checkpoint["state_dict"])
+    # What the first step led to is kept; the second one led astray, so the third ends there again.
+    assert not torch.equal(states[0]["pixels"], states[0]["guard.picture"])
+    assert torch.equal(states[1]["pixels"], states[1]["guard.picture"]) and torch.equal(
+        states[0]["guard.picture"], states[1]["guard.picture"]
+    )
+    assert states[0]["guard.loss"] == states[1]["guard.loss"] < 1e6
+
+
 def test_adam_optimises_as_well(tmp_path):
     words = ["--trainer.max_steps=10", "--model.optimizer=torch.optim.Adam", "--model.optimizer.lr=0.02"]
     folder = run(tmp_path, *words)
