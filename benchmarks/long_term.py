@@ -52,7 +52,7 @@ def row(problem: str, net: str, record: Record) -> str:
 def _figure(value: float | None, metric: str) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.2g}"
+    return f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.3g}"
 
 
 def main() -> None:
