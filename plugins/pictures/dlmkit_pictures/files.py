@@ -26,6 +26,7 @@ __all__ = [
     "as_bytes",
     "existing_folder",
     "list_pictures",
+    "luminance",
     "read_picture",
     "square",
     "told",
@@ -117,7 +118,7 @@ def unpack(opened: PillowImage, channels: Channels, where: str) -> Picture:
         pixels = pixels.expand(3, -1, -1)
     elif channels == 1 and len(pixels) == 3:
         changes.append("coloured")
-        pixels = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
+        pixels = luminance(pixels)
     return Picture(pixels, tuple(changes))
 
 
@@ -160,6 +161,12 @@ def list_pictures(folder: str | Path) -> list[Path]:
         what = f"there is no picture in this folder, but {others} other files" if others else "this folder is empty"
         raise UserError(what, f"put pictures into it ({', '.join(ENDINGS[:3])}, …)", str(folder))
     return found
+
+
+def luminance(pictures: Tensor) -> Tensor:
+    """How bright each pixel is (..., 1, H, W), as ITU-R 601-2 and the Y of YIQ have it, of pictures (..., 3, H, W)."""
+    weights = pictures.new_tensor([0.299, 0.587, 0.114])
+    return (pictures * weights[:, None, None]).sum(dim=-3, keepdim=True)
 
 
 def as_bytes(pictures: Tensor) -> Tensor:

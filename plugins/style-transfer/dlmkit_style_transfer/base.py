@@ -10,8 +10,10 @@ from torch import Tensor
 from dlmkit import Task, UserError
 from dlmkit.data.module import Batch
 from dlmkit.errors import did_you_mean
+from dlmkit.screen import print_rows
+from dlmkit.tasks.task import Metrics
 from dlmkit_style_transfer.features import Features
-from dlmkit_style_transfer.model import StyleLosses, StyleTarget
+from dlmkit_style_transfer.model import Losses, StyleLosses, StyleTarget, total_variation
 from dlmkit_style_transfer.weights import FeatureNet, features
 
 __all__ = ["StyleTask", "styles_of"]
@@ -99,6 +101,23 @@ class StyleTask(Task):
             self.losses = StyleLosses(net, self.content_layers, self.style_layers)
             self.losses.to(next(self.parameters(), net.mean))
         return self.losses
+
+    def on_fit_start(self) -> None:
+        """Say which features are used."""
+        if self.trainer.is_global_zero:
+            print_rows({"features": self.told})
+
+    def weighed(self, losses: Losses, pictures: Tensor) -> tuple[Tensor, Metrics]:
+        """The weighted sum of both losses and the total variation, and both losses by themselves.
+
+        Args:
+            losses: Of the pictures.
+            pictures: (B, 3, H, W).
+        """
+        content, style = losses.content.mean(), losses.style.mean()
+        rough = total_variation(pictures).mean()
+        loss = self.content_weight * content + self.style_weight * style + self.smoothness * rough
+        return loss, {"content_loss": content, "style_loss": style}
 
     @property
     def told(self) -> str:

@@ -6,15 +6,10 @@ Dimensions: B pictures, H height, W width.
 from __future__ import annotations
 
 import torch
+from dlmkit_pictures.files import luminance
 from torch import Tensor
 
-__all__ = ["luminance", "match_colours", "match_luminance", "with_luminance"]
-
-
-def luminance(pictures: Tensor) -> Tensor:
-    """How bright each pixel is (B, 1, H, W), as the Y of YIQ, of pictures (B, 3, H, W)."""
-    weights = pictures.new_tensor([0.299, 0.587, 0.114])
-    return (pictures * weights[:, None, None]).sum(dim=1, keepdim=True)
+__all__ = ["match_colours", "match_luminance", "with_luminance"]
 
 
 def with_luminance(pictures: Tensor, bright: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from dlmkit_pictures.files import list_pictures
+from dlmkit_pictures.files import as_bytes, list_pictures
 from torch import Tensor
 
 from dlmkit.data.module import Batch, DataModule, Split
@@ -93,7 +93,7 @@ class PhotographCrops(DataModule):
             pixels = fit(pixels, self.size) if max(pixels.shape[1:]) > self.size else pixels
             if len(self._read) >= _MEMORY:
                 del self._read[next(iter(self._read))]
-            self._read[number] = (pixels * 255).round().byte()
+            self._read[number] = as_bytes(pixels)
         return self._read[number] / 255
 
     def setup(self, stage: str | None = None) -> None:

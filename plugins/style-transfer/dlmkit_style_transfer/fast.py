@@ -12,11 +12,10 @@ from torch import Tensor
 
 from dlmkit import Animation, Figure, Image, Media, UserError
 from dlmkit.data.module import Batch
-from dlmkit.screen import print_rows
 from dlmkit.tasks.task import Metrics
 from dlmkit_style_transfer.base import StyleTask, styles_of
 from dlmkit_style_transfer.figures import side_by_side
-from dlmkit_style_transfer.model import Losses, StyleTarget, total_variation
+from dlmkit_style_transfer.model import Losses, StyleTarget
 from dlmkit_style_transfer.photographs import PHOTOGRAPHS, fit, get_picture
 from dlmkit_style_transfer.transformer import TransformerNet
 
@@ -80,11 +79,6 @@ class FastStyleTransfer(StyleTask):
         if stage == "fit" and photograph is not None:
             self._example = as_bytes(photograph(0))
 
-    def on_fit_start(self) -> None:
-        """Say which features are used."""
-        if self.trainer.is_global_zero:
-            print_rows({"features": self.told})
-
     def forward(self, pictures: Tensor) -> Tensor:
         """Paint pictures (B, 3, H, W) of any size, from 0 to 1."""
         painted: Tensor = self.net(pictures)
@@ -93,11 +87,7 @@ class FastStyleTransfer(StyleTask):
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """How far what the net paints is from the content and from the styles."""
         made = self(batch["content"])
-        losses = self.compare(made, batch)
-        content, style = losses.content.mean(), losses.style.mean()
-        rough = total_variation(made).mean()
-        loss = self.content_weight * content + self.style_weight * style + self.smoothness * rough
-        return loss, {"content_loss": content, "style_loss": style}
+        return self.weighed(self.compare(made, batch), made)
 
     def compare(self, pictures: Tensor, batch: Batch) -> Losses:
         """The losses of pictures (B, 3, H, W).

@@ -8,19 +8,18 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from dlmkit_pictures.files import as_bytes
+from dlmkit_pictures.files import as_bytes, luminance
 from torch import Tensor, nn
 
 from dlmkit import Animation, Figure, Image, Media, Text, UserError
 from dlmkit.data.module import Batch
-from dlmkit.screen import print_rows
 from dlmkit.seeds import run_seed
 from dlmkit.tasks.task import Metrics
 from dlmkit_style_transfer.base import StyleTask, styles_of
-from dlmkit_style_transfer.colour import luminance, match_colours, match_luminance, with_luminance
+from dlmkit_style_transfer.colour import match_colours, match_luminance, with_luminance
 from dlmkit_style_transfer.figures import side_by_side
 from dlmkit_style_transfer.guard import Guard
-from dlmkit_style_transfer.model import StyleTarget, total_variation
+from dlmkit_style_transfer.model import StyleTarget
 from dlmkit_style_transfer.photographs import LEAST, fit
 
 __all__ = ["StyleTransfer"]
@@ -116,11 +115,6 @@ class StyleTransfer(StyleTask):
         self.pixels.data.copy_(content if self.start == "content" else noise)
         self._frames = [self._frame(self.pixels.detach())]
 
-    def on_fit_start(self) -> None:
-        """Say which features are used."""
-        if self.trainer.is_global_zero:
-            print_rows({"features": self.told})
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Start the clock; and forget the curvature where the picture is looked at in another size from now on."""
         self._since = time.perf_counter()
@@ -168,11 +162,7 @@ class StyleTransfer(StyleTask):
         if halvings not in self._targets:
             self._targets[halvings] = self._make_targets(batch, halvings)
         picture = self(halvings)
-        losses = self.fixed_losses()(picture, *self._targets[halvings])
-        content, style = losses.content.mean(), losses.style.mean()
-        rough = total_variation(picture).mean()
-        loss = self.content_weight * content + self.style_weight * style + self.smoothness * rough
-        return loss, {"content_loss": content, "style_loss": style}
+        return self.weighed(self.fixed_losses()(picture, *self._targets[halvings]), picture)
 
     def _make_targets(self, batch: Batch, halvings: int) -> tuple[dict[str, Tensor], StyleTarget]:
         content, styles = self._prepared(batch)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dlmkit_style_transfer.colour import luminance, match_colours, match_luminance, with_luminance
+from dlmkit_pictures.files import luminance
+from dlmkit_style_transfer.colour import match_colours, match_luminance, with_luminance
 from dlmkit_style_transfer.features import random_convnet
 from dlmkit_style_transfer.model import StyleLosses, gram, total_variation
 

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from dlmkit_style_transfer.colour import luminance
+from dlmkit_pictures.files import luminance
 from dlmkit_style_transfer.data import ContentAndStyle
 from dlmkit_style_transfer.features import Features
 from dlmkit_style_transfer.task import StyleTransfer
