@@ -241,9 +241,9 @@ def keep_freed_memory() -> None:
     """Let the C library keep what tensors free, where it is glibc.
 
     By default glibc maps every large block anew and gives it back when it is freed, so that each training step has all
-    its activations paged in again: between 5 and 30 % of a step's time. What is kept here is used by the next step; a
-    process's memory then stays at its highest, at most a fifth above what it was. Whoever sets glibc's own variables
-    (``MALLOC_...``) is left alone.
+    its activations paged in again; ``benchmarks/kept_memory.py`` measures what that takes. What is kept here is used by
+    the next step; a process's memory then stays at its highest. Whoever sets glibc's own variables (``MALLOC_...``) is
+    left alone.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
