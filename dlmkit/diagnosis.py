@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
+import lightning.pytorch.callbacks
+import torch.optim.lr_scheduler
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -22,10 +25,16 @@ from dlmkit.recipe import Key, Recipe, beside_class_path
 __all__ = ["diagnose", "fill_defaults", "in_words", "option_type"]
 
 _CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
+_HOMES = {
+    "Optimizer": torch.optim,
+    "LRScheduler": torch.optim.lr_scheduler,
+    "callbacks": lightning.pytorch.callbacks,
+}
+"""Where a class is that stands without its module: the word in an option's name or type, and the module."""
 
 
 def fill_defaults(config: dict[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
-    """Accept ``optimizer: {lr: 0.1}`` for the class that is the option's default.
+    """Accept ``optimizer: {lr: 0.1}`` for the class that is the option's default, and ``Adam`` for torch.optim.Adam.
 
     Args:
         config: A recipe's configuration.
@@ -39,9 +48,29 @@ def fill_defaults(config: dict[str, Any], types: Mapping[str, type]) -> dict[str
         args = config[word].get("init_args") or {}
         parser, names = _parser(cls)
         defaults = parser.get_defaults()
+        args = {name: _in_full(value, _home(cls, name)) if name in names else value for name, value in args.items()}
         filled = {name: _filled(value, defaults.get(name)) if name in names else value for name, value in args.items()}
         out[word] = {**config[word], "init_args": filled}
+    callbacks = (config.get("trainer") or {}).get("callbacks")
+    if isinstance(callbacks, list):
+        full = [_in_full(callback, _HOMES["callbacks"]) for callback in callbacks]
+        out["trainer"] = {**config["trainer"], "callbacks": full}
     return out
+
+
+def _home(cls: type, name: str) -> ModuleType | None:
+    """The module of the classes that an option takes, if it takes optimisers or schedules."""
+    kind = option_type(cls, name)
+    return next((module for word, module in _HOMES.items() if word in kind), None)
+
+
+def _in_full(value: Any, home: ModuleType | None) -> Any:
+    """``Adam``, alone or as a ``class_path``, with its module."""
+    path = value.get("class_path") if isinstance(value, dict) else value
+    if home is None or not isinstance(path, str) or not isinstance(getattr(home, path, None), type):
+        return value
+    full = f"{home.__name__}.{path}"
+    return {**value, "class_path": full} if isinstance(value, dict) else {"class_path": full}
 
 
 def _filled(value: Any, default: Any) -> Any:

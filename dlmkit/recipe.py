@@ -69,6 +69,11 @@ class Recipe:
             key = key[:-1]
         return self.places.get(key, str(self.path))
 
+    def forget(self, key: Key) -> None:
+        """What stood below a key stands there no more: something else has been put in its place."""
+        for gone in [k for k in self.places if k[: len(key)] == key and len(k) > len(key)]:
+            del self.places[gone]
+
     def typed(self, key: Key) -> dict[str, Any]:
         """The options directly below a key (``init_args`` aside) that were typed on the command line."""
         found = {}
@@ -302,6 +307,7 @@ def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Ke
             base.setdefault(word, {})
         else:
             base[word] = value
+            recipe.forget(below)
             recipe.places.update({k: p for k, p in places.items() if k[: len(below)] == below})
 
 
@@ -381,6 +387,7 @@ def _override(recipe: Recipe, key: Key, value: Any) -> None:
             _append(recipe, full, value, {})
         else:
             node[word] = value
+            recipe.forget(full)
 
 
 def _below(node: dict[str, Any], word: str) -> Any:

@@ -22,6 +22,9 @@ from dlmkit.media import Text as TextMedia
 
 __all__ = ["ProgressLine", "console", "figures_table", "print_next", "print_rows", "print_samples", "quote"]
 
+_SILENCE = 60.0
+"""Seconds after which a log gets a line, however long the run is."""
+
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -38,7 +41,7 @@ def print_rows(rows: dict[str, str]) -> None:
 
 
 class ProgressLine(Callback):
-    """A line after each validation; a live line on a terminal, and elsewhere one after each tenth of the way.
+    """A line after each validation; a live line on a terminal, and elsewhere one after each tenth of the way or minute.
 
     Training stops with an error when the loss is no number any more.
     """
@@ -49,12 +52,14 @@ class ProgressLine(Callback):
         self._started = 0.0
         self._first = 0
         self._told = 0
+        self._spoke = 0.0
         self._refreshed = 0.0
         self._paused = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and, on a terminal, the live line."""
         self._started, self._first, self._paused = time.monotonic(), trainer.global_step, 0.0
+        self._spoke = self._started
         if not trainer.is_global_zero or not console.is_terminal:
             return
         columns = (
@@ -84,7 +89,7 @@ class ProgressLine(Callback):
             self.bar.update(self.bar.task_ids[0], completed=trainer.global_step, figures=self._figures(trainer))
             self.bar.refresh()
         elif trainer.is_global_zero and not console.is_terminal:
-            self._tell_tenth(trainer)
+            self._tell_sometimes(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop counting the time towards the training's speed."""
@@ -117,8 +122,8 @@ class ProgressLine(Callback):
         speed = (trainer.global_step - self._first) / max(1e-9, time.monotonic() - self._started - self._paused)
         return "  ".join([*shown, f"{speed:.1f} steps/s"])
 
-    def _tell_tenth(self, trainer: Trainer) -> None:
-        if self._tenth(trainer) > self._told:
+    def _tell_sometimes(self, trainer: Trainer) -> None:
+        if self._tenth(trainer) > self._told or time.monotonic() - self._spoke > _SILENCE:
             self._tell(trainer)
 
     def _tenth(self, trainer: Trainer) -> int:
@@ -126,10 +131,18 @@ class ProgressLine(Callback):
         return int(10 * trainer.global_step / total) if total not in (0, float("inf")) else 0
 
     def _tell(self, trainer: Trainer) -> None:
-        self._told = self._tenth(trainer)
+        self._told, self._spoke = self._tenth(trainer), time.monotonic()
         total = trainer.estimated_stepping_batches
         of = "" if total == float("inf") else f"/{int(total)}"
-        console.print(f"step {trainer.global_step}{of}  {self._figures(trainer)}")
+        console.print(f"step {trainer.global_step}{of}  {self._figures(trainer)}{self._left(trainer)}")
+
+    def _left(self, trainer: Trainer) -> str:
+        """How long the rest will take at the speed so far, where that is more than a minute."""
+        total, done = trainer.estimated_stepping_batches, trainer.global_step - self._first
+        if total == float("inf") or not done:
+            return ""
+        minutes = (total - trainer.global_step) / done * (time.monotonic() - self._started) / 60
+        return f"  {minutes:.0f} min left" if minutes >= 1 else ""
 
     def _check_loss(self, trainer: Trainer) -> None:
         for name, loss in trainer.callback_metrics.items():

@@ -82,6 +82,19 @@ def test_another_optimiser_has_its_own_defaults(built, write):
     assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.5, 0.0)
 
 
+@pytest.mark.parametrize(
+    "words", [["--model.optimizer=Adam", "--model.optimizer.lr=0.5"], ["--model.optimizer={class_path: Adam}"]]
+)
+def test_an_optimiser_a_schedule_and_a_callback_without_their_modules(built, words):
+    engine = built("tiny", *words, "--model.lr_scheduler={class_path: StepLR, init_args: {step_size: 3}}",
+                   "--trainer.callbacks=[LearningRateMonitor]")  # fmt: skip
+    written = values(engine)
+    assert written["optimizer"]["class_path"] == "torch.optim.Adam"
+    assert written["optimizer"]["init_args"]["lr"] == (0.5 if len(words) > 1 else 0.001)
+    assert written["lr_scheduler"]["class_path"] == "torch.optim.lr_scheduler.StepLR"
+    assert "LearningRateMonitor" in [type(c).__name__ for c in engine.trainer.callbacks]
+
+
 def torch_parameter():
     import torch
 
@@ -376,6 +389,32 @@ def test_many_methods_are_lines_so_that_no_name_is_cut_off():
     with console.capture() as printed:
         console.print(table)
     assert "…" not in printed.get()
+
+
+# ---------- progress
+
+
+def test_a_log_gets_a_line_each_tenth_and_each_minute_with_the_time_left(monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    from dlmkit import screen
+
+    now = 0.0
+    monkeypatch.setattr(screen.time, "monotonic", lambda: now)
+    trainer = SimpleNamespace(
+        global_step=0, estimated_stepping_batches=1000, is_global_zero=True, callback_metrics={},
+        progress_bar_metrics={"train/loss": 1.0}, lightning_module=None,
+    )  # fmt: skip
+    line = screen.ProgressLine()
+    line.on_train_start(trainer, None)
+    for step, second in ((50, 30), (90, 61), (95, 70), (100, 75), (200, 80)):
+        trainer.global_step, now = step, float(second)
+        line.on_train_batch_end(trainer, None, None, None, 0)
+    assert [row.strip() for row in capsys.readouterr().out.splitlines()] == [
+        "step 90/1000  train/loss 1.000  1.5 steps/s  10 min left",
+        "step 100/1000  train/loss 1.000  1.3 steps/s  11 min left",
+        "step 200/1000  train/loss 1.000  2.5 steps/s  5 min left",
+    ]
 
 
 # ---------- memory

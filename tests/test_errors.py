@@ -253,6 +253,24 @@ def test_what_is_wrong_with_a_line(told_as_marked, kind):
     told_as_marked(WRONG[kind])
 
 
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [
+        ("--model.optimizer=Adma", "there is no class Adma"),
+        (
+            "--model.lr_scheduler=StepLR",
+            "StepLR needs step_size; give model.init_args.lr_scheduler.init_args.step_size",
+        ),
+        ("--trainer.callbacks=[EarlyStopping]", "EarlyStopping needs monitor; give trainer.callbacks.0.init_args"),
+    ],
+)
+def test_a_class_typed_without_its_module(told, option, what):
+    """And the place is that of what was typed, even where the recipe had another one."""
+    text = recipe("    width: 4", "    optimizer:\n      class_path: torch.optim.Adam\n      init_args: {lr: 0.1}")
+    (line,) = told(text, option)
+    assert line.startswith(f"command line: {what}")
+
+
 def test_a_class_that_is_misspelt_by_its_path(told):
     (line,) = told(recipe("class_path: tiny", "class_path: dlmkit_tiny.task.Tinny"))
     assert line.startswith("my.yaml:2: ")
