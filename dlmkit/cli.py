@@ -14,6 +14,7 @@ from dlmkit.errors import UserError, did_you_mean
 __all__ = ["main", "parse", "parser"]
 
 _ALLOW = "also let the recipe name classes of this package (repeat for several)"
+_CHECKPOINT = "best, last, or a file of the checkpoints folder (default: best)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -174,10 +175,11 @@ def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
         verbs,
         "test",
         "verbs:test",
-        "Test a finished run again, with its best checkpoint.",
+        "Test a finished run again, with its best checkpoint or another.",
         "  dlmkit test runs/lstm-20261124-101500\n  dlmkit test runs/first-try --data.source=other.txt",
     )
     test.add_argument("run", metavar="RUN", help="the run's folder")
+    test.add_argument("--checkpoint", metavar="FILE", default="best", help=_CHECKPOINT)
     test.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
     test.set_defaults(takes_overrides=True)
 
@@ -192,7 +194,7 @@ def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
     sample.add_argument("run", metavar="RUN", help="the run's folder")
     sample.add_argument("--prompt", help="what to begin with")
     sample.add_argument("-n", type=int, default=1, metavar="N", help="how many (default: 1)")
-    sample.add_argument("--checkpoint", metavar="FILE", help="this checkpoint instead of the run's best")
+    sample.add_argument("--checkpoint", metavar="FILE", default="best", help=_CHECKPOINT)
     sample.add_argument("--out", metavar="DIR", help="where pictures and sounds go (default: RUN/samples)")
     sample.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
     sample.set_defaults(takes_overrides=True)

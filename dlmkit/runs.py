@@ -77,6 +77,12 @@ class Run:
         remedy = "it was stopped before the first was written; start it again"
         raise UserError("the run has no checkpoint", remedy, str(folder))
 
+    def checkpoint(self, which: str) -> Path:
+        """The checkpoint that a user asked for: ``best``, ``last``, or a file."""
+        if which == "best":
+            return self.best()
+        return self.last if which == "last" else Path(which)
+
     def _read(self, name: str) -> dict[str, Any]:
         path = self.folder / name
         try:

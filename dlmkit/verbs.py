@@ -48,7 +48,7 @@ def test(options: argparse.Namespace) -> int:
     """``dlmkit test``: the test of a finished run, again."""
     folder = runs.Run(options.run)
     recipe = recipes.from_config(folder.config, folder.folder.name, options.overrides)
-    path = folder.best()
+    path = folder.checkpoint(options.checkpoint)
     with quiet():
         from dlmkit import screen
         from dlmkit.engine import build, read_checkpoint
@@ -64,7 +64,7 @@ def test(options: argparse.Namespace) -> int:
 def sample(options: argparse.Namespace) -> int:
     """``dlmkit sample``: generate from a trained run, whose data need not be there any more."""
     folder = runs.Run(options.run)
-    path = Path(options.checkpoint) if options.checkpoint else folder.best()
+    path = folder.checkpoint(options.checkpoint)
     recipe = recipes.from_config(folder.config, folder.folder.name)
     with quiet():
         from dlmkit.engine import load_checkpoint, load_task

@@ -242,9 +242,13 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.parametrize("final", [False, True], ids=["", "final"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: " ".join(f"{k}={v}" for k, v in s.items()) or "defaults")
-def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings, tmp_path):
-    """``validation_follows`` says what Lightning does; and the batches of an optimiser step are never torn apart."""
+def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings, final, tmp_path):
+    """``validation_follows`` says what Lightning does; and the batches of an optimiser step are never torn apart.
+
+    And a training ends with one validation, whatever the interval; what is saved before it is for longer runs.
+    """
     from dlmkit_tiny.data import Beats
     from dlmkit_tiny.task import Tiny
     from lightning.pytorch import Callback, Trainer
@@ -264,7 +268,7 @@ def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings
             if not trainer.sanity_checking:
                 events.append(("validation",))
 
-    last = LastCheckpoint(pace=-1.0)
+    last = LastCheckpoint(pace=-1.0, final_validation=final)
     last.path = tmp_path / "last.ckpt"
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     trainer = Trainer(**{"max_epochs": 3, "callbacks": [Watch(), last], **quiet, **settings})
@@ -274,6 +278,13 @@ def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings
     foreseen = [event[1] for event in events if event[0] == "batch"]
     happened = []
     done = True
+    if final and "limit_val_batches" not in settings:
+        place = max(place for place, event in enumerate(events) if event[0] == "batch")
+        validations = [event[0] for event in events[place:]].count("validation")
+        assert validations == 1
+        if not foreseen[-1]:  # and it is the last that happens
+            assert events[place + 1 :] == [("save",), ("validation",)]
+            events = events[: place + 1]
     for event, following in zip(events, [*events[1:], ("end",)], strict=True):
         if event[0] == "batch":
             happened.append(following[0] == "validation")

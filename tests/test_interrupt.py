@@ -165,7 +165,7 @@ def test_a_run_killed_between_any_two_batches(command, train, at, whole, weights
     """A checkpoint after each batch, as a slow run has them; killed in the middle of the next."""
     from dlmkit.callbacks.checkpoints import LastCheckpoint
 
-    monkeypatch.setattr(LastCheckpoint.__init__, "__defaults__", (0.0,))
+    monkeypatch.setattr(LastCheckpoint.__init__, "__defaults__", (0.0, True))
     for step in (3, 9, 10, 16):
         disarm = at(step, die)
         with pytest.raises(Killed), contextlib.redirect_stdout(None):

@@ -91,6 +91,18 @@ def test_the_best_checkpoint_is_the_recipes_own_where_it_has_one(train):
     assert runs.Run(folder).best().name == "mine.ckpt"
 
 
+def test_the_last_steps_are_validated_too(train, rows):
+    """8 steps, of which every third is followed by a validation; the best checkpoint may be that of the last."""
+    from dlmkit.engine import read_checkpoint
+
+    folder = train("tiny", "--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null")
+    table = rows(folder / "metrics.csv")
+    assert [row["step"] for row in table if row["val/loss"]] == ["2", "5", "7"]
+    losses = [float(row["val/loss"]) for row in table if row["val/loss"]]
+    assert min(losses) == losses[-1]
+    assert read_checkpoint(runs.Run(folder).best())["global_step"] == 8
+
+
 def test_a_run_without_validation(train):
     folder = train("tiny", "--trainer.limit_val_batches=0")
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
@@ -253,6 +265,15 @@ def test_the_test_of_a_run_again(command, train):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+def test_which_checkpoint(command, refused, train):
+    folder = train("tiny", "--model.optimizer.lr=10", "--trainer.val_check_interval=1")  # gets worse and worse
+    told = {which: command("test", folder, "--checkpoint", which).out for which in ("best", "last")}
+    assert told["best"] == command("test", folder).out != told["last"]
+    assert told["last"] == command("test", folder, "--checkpoint", folder / "checkpoints" / "last.ckpt").out
+    (line,) = refused("test", folder, "--checkpoint", "frist")
+    assert line.startswith("frist: there is no such checkpoint")
+
+
 def test_the_test_on_other_data(refused, command, train):
     folder = train("tiny", name="first")
     assert command("test", folder, "--data.length=7").code == 0
@@ -269,23 +290,28 @@ def test_resuming_a_run_that_is_done(refused, train):
     assert line == "runs/first: the run has done its 8 steps already; ask for more, such as --trainer.max_steps=16"
 
 
-def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(train, weights):
+def test_a_longer_run_goes_on_and_ends_as_if_it_had_been_one(train, weights, rows):
     """Wherever the shorter one ended: after a validation, in the middle or at the end of an epoch, by epochs."""
     whole = train("tiny", "--model.dropout=0.2", "--trainer.max_steps=14", name="whole")
-    for end in ("max_steps=8", "max_steps=7", "max_steps=10", "max_epochs=1"):
+    ends = {"max_steps=8": [], "max_steps=7": ["6"], "max_steps=10": ["9"], "max_epochs=1": ["9"]}
+    for end, more in ends.items():
         grown = train("tiny", "--model.dropout=0.2", "--trainer.max_steps=14", f"--trainer.{end}", name=end)
         train("--resume", grown, "--trainer.max_steps=14", "--trainer.max_epochs=null")
         for name, tensor in weights(whole).items():
             assert tensor.equal(weights(grown)[name]), (end, name)
-        for file in ("metrics.csv", "config.yaml", "recipe.yaml"):
+        for file in ("config.yaml", "recipe.yaml"):
             assert (grown / file).read_text() == (whole / file).read_text(), end
+        table, long = rows(grown / "metrics.csv"), rows(whole / "metrics.csv")
+        ended = [row for row in table if row not in long]  # the shorter one was validated at its end
+        assert [row for row in table if row in long] == long, end
+        assert [(row["step"], bool(row["val/loss"])) for row in ended] == [(step, True) for step in more], end
         ends = [json.loads((folder / "summary.json").read_text()) for folder in (grown, whole)]
         assert ends[0]["steps"] == ends[1]["steps"], end
         assert ends[0]["metrics"] == ends[1]["metrics"], end
 
 
 @pytest.mark.parametrize("place", ["moved", "named in full"])
-def test_a_run_goes_on_from_its_folder_alone(train, weights, workplace, place):
+def test_a_run_goes_on_from_its_folder_alone(train, rows, workplace, place):
     """Its best checkpoint is still known when the folder lies elsewhere, or is named otherwise."""
     import torch
 
@@ -300,9 +326,12 @@ def test_a_run_goes_on_from_its_folder_alone(train, weights, workplace, place):
     ends = [json.loads((one / "summary.json").read_text()) for one in (folder, whole)]
     assert ends[0]["best_checkpoint"] == ends[1]["best_checkpoint"] == "checkpoints/best.ckpt"
     assert ends[0]["metrics"] == ends[1]["metrics"]
-    callbacks = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
-    (best,) = [state for name, state in callbacks.items() if "ModelCheckpoint" in name]
-    assert best["best_model_score"] == pytest.approx(ends[1]["metrics"]["val/loss"])
+    scores = []
+    for one in (folder, whole):
+        callbacks = torch.load(one / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+        scores += [float(state["best_model_score"]) for name, state in callbacks.items() if "ModelCheckpoint" in name]
+    losses = [float(row["val/loss"]) for row in rows(whole / "metrics.csv") if row["val/loss"]]
+    assert scores == pytest.approx([min(losses[:-1])] * 2)  # the ninth step's validation is not a longer run's
 
 
 def test_provenance_keeps_every_resuming(train):

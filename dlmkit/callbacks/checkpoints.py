@@ -34,12 +34,18 @@ class LastCheckpoint(Checkpoint):
     It is written after every validation, at the end, when the run is stopped, and at a pace in between; never between
     a batch and the validation that follows it, because a run resumed there would leave that validation out.
 
+    A training whose interval leaves out its last steps is validated at its end nevertheless, so that they, too, may
+    have made the best checkpoint; a longer run goes on from before that validation, which it would not have had.
+
     Args:
         pace: Seconds between two checkpoints.
+        final_validation: Whether there is that validation at the end.
     """
 
-    def __init__(self, pace: float = 60.0) -> None:
+    def __init__(self, pace: float = 60.0, final_validation: bool = True) -> None:
         self.pace = pace
+        self.final_validation = final_validation
+        self._final = False
         self.path: Path | None = None
         self.saved_step: int | None = None
         self._saved_at = time.monotonic()
@@ -75,6 +81,7 @@ class LastCheckpoint(Checkpoint):
         if _training_ends(trainer, batch_idx):
             # Saved here, inside the epoch, so that a longer run goes on from it; a signal is obeyed in on_train_end.
             self._save(trainer)
+            self._ask_for_validation(trainer)
             return
         several = trainer.world_size > 1
         if several and batch_idx % 10 != 9:
@@ -92,12 +99,12 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop if asked, without waiting for a long validation: the last checkpoint stands before it."""
-        if self._signal is not None and trainer.world_size == 1 and trainer.state.fn == "fit":
+        if self._signal is not None and trainer.world_size == 1 and trainer.state.fn == "fit" and not self._final:
             raise Interrupted(self._signal, self.saved_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save with the validation's outcome, unless gradients are being accumulated, which no checkpoint holds."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self._torn:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self._torn and not self._final:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,6 +114,13 @@ class LastCheckpoint(Checkpoint):
         self._hand_back()
         if self._signal is not None:
             raise Interrupted(self._signal, self.saved_step)
+
+    def _ask_for_validation(self, trainer: Trainer) -> None:
+        """Lightning validates before it stops early, and this is how it is told to."""
+        if self.final_validation and trainer.enable_validation:
+            self._final = trainer.should_stop = True
+            if trainer.check_val_every_n_epoch is not None:
+                trainer.check_val_every_n_epoch = 1
 
     def _save(self, trainer: Trainer) -> None:
         if self.path is not None:
@@ -130,7 +144,11 @@ def _training_ends(trainer: Trainer, batch_idx: int) -> bool:
 def validation_follows(trainer: Trainer, batch_idx: int) -> bool:
     """Whether Lightning validates after this training batch."""
     interval, per_epoch = trainer.val_check_batch, trainer.check_val_every_n_epoch
-    if not trainer.enable_validation or interval in (None, float("inf")):
+    if not trainer.enable_validation:
+        return False
+    if trainer.should_stop and trainer.fit_loop._can_stop_early:
+        return per_epoch is None or (trainer.current_epoch + 1) % per_epoch == 0
+    if interval in (None, float("inf")):
         return False
     last = batch_idx + 1 >= trainer.num_training_batches
     if per_epoch is None:  # counted over epochs
