@@ -298,6 +298,35 @@ def test_a_dataset_out_of_reach_is_told(monkeypatch):
         sources.read_corpus("python_stdlib", None, "text")
 
 
+@pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
+def test_without_a_connection_only_the_cache_is_asked(monkeypatch, proxy):
+    """At once, where the library would try for half a minute; and a proxy may know names that are not known here."""
+    import datasets
+    from huggingface_hub import constants
+
+    asked = []
+
+    def load(path, **options):
+        asked.append((path, constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE))
+        raise ConnectionError("no route")
+
+    def unknown(host, port):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    monkeypatch.setattr("dlmkit.data.hub.getproxies", lambda: {"https": proxy} if proxy else {})
+    for switch in (constants, datasets.config):
+        monkeypatch.setattr(switch, "HF_HUB_OFFLINE", False)
+    reason = (
+        "no route" if proxy else f"{constants.ENDPOINT.split('/')[-1]} cannot be reached, and nothing of that name was"
+    )
+    with pytest.raises(UserError, match=f"^owner/name: this dataset cannot be loaded: {reason}"):
+        sources.read_corpus("owner/name", None, "text")
+    assert asked == [("owner/name", not proxy, not proxy)]
+    assert not constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+
+
 def message(path, content=None, **options):
     if content is not None:
         path.write_bytes(content)

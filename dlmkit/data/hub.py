@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from dlmkit.errors import UserError
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
     from dlmkit.data.module import Split
 
-__all__ = ["by_split", "load_splits", "splits_with_train"]
+__all__ = ["by_split", "hub_or_cache", "load_splits", "splits_with_train"]
 
 _NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -40,12 +44,16 @@ def load_splits(
     from datasets import exceptions, load_dataset
 
     folder = Path(name).expanduser()
+    out_of_reach = ""
     try:
-        with _no_bars(bool(files)):
+        with ExitStack() as stack:
+            stack.enter_context(_no_bars(bool(files)))
+            if not files and not folder.is_dir():
+                out_of_reach = stack.enter_context(hub_or_cache())
             found = load_dataset(str(folder) if folder.is_dir() else name, name=subset, data_files=files)
     except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
         inner = fault.__cause__ if isinstance(fault, exceptions.DatasetGenerationError) else None
-        reason = str(inner or fault).partition("\n")[0]
+        reason = out_of_reach or str(inner or fault).partition("\n")[0]
         raise UserError(f"this dataset cannot be loaded: {reason}", remedy, files[0] if files else name) from fault
     return dict(found.items())
 
@@ -72,6 +80,40 @@ def splits_with_train(name: str, remedy: str) -> dict[Split, Dataset]:
     if "train" not in splits:
         raise UserError(f"this dataset has no split train but {', '.join(found)}", "give another", name)
     return splits
+
+
+@contextmanager
+def hub_or_cache() -> Iterator[str]:
+    """Look for what the Hugging Face hub has only among what was fetched before, where the hub's name leads nowhere.
+
+    Its library would try again and again for half a minute, and tell of each attempt. Behind a proxy, which finds the
+    hub by itself, it is left alone.
+
+    Yields:
+        Why the hub is not asked; empty where it is.
+    """
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    if constants.HF_HUB_OFFLINE or host is None or getproxies() or _is_known(host):
+        yield ""
+        return
+    switches: list[Any] = [constants, *(m for m in [sys.modules.get("datasets.config")] if m)]
+    for switch in switches:
+        switch.HF_HUB_OFFLINE = True
+    try:
+        yield f"{host} cannot be reached, and nothing of that name was fetched before"
+    finally:
+        for switch in switches:
+            switch.HF_HUB_OFFLINE = False
+
+
+def _is_known(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

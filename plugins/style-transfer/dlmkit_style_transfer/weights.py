@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmkit.data.hub import hub_or_cache
 from dlmkit.errors import UserError, did_you_mean
 from dlmkit_style_transfer.features import Features, random_convnet, tiny_darknet, vgg19
 
@@ -74,15 +75,17 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
     fault: Exception | None = None
+    out_of_reach = ""
     for file in _HUB_FILES:
         try:
-            return Path(hf_hub_download(name, file))
+            with hub_or_cache() as out_of_reach:
+                return Path(hf_hub_download(name, file))
         except EntryNotFoundError as missing:
             fault = missing
         except (HfHubHTTPError, HFValidationError, OSError, RuntimeError) as refused:
             fault = refused
             break
-    reason = str(fault).strip().partition("\n")[0]
+    reason = out_of_reach or str(fault).strip().partition("\n")[0]
     remedy = "check the name and the connection, or give a file"
     raise UserError(f"this model cannot be had from the hub: {reason}", remedy, name) from fault
 
