@@ -109,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="verbs", metavar="VERB", parser_class=_Parser)
     _add_training(verbs)
     _add_using(verbs)
+    _add_comparing(verbs)
     _add_catalogue(verbs)
     _add_authoring(verbs)
     return top
@@ -199,6 +200,8 @@ def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
     sample.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
     sample.set_defaults(takes_overrides=True)
 
+
+def _add_comparing(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     compare = _verb(
         verbs,
         "compare",
