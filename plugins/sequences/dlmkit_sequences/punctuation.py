@@ -121,7 +121,7 @@ class Punctuation(Problem):
 
     def describe(self) -> str:
         """Source, delay and sizes."""
-        later = f"answered {self.delay} words later" if self.delay else "answered at once"
+        later = f"answered {self.delay} word{'s' * (self.delay > 1)} later" if self.delay else "answered at once"
         return f"capitals and marks of Python's and torch's docstrings, word by word, {later}; {self.sizes()}"
 
     def baselines(self) -> dict[str, dict[str, float]]:
