@@ -224,7 +224,9 @@ class GRUStack(nn.GRU):
             b_ih.chunk(3)[1].uniform_(1, longest - 1).log_()
             b_hh.chunk(3)[1].zero_()
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
         """Run over a sequence.
 
         Args:

@@ -95,7 +95,7 @@ class CoupledLSTMCell(nn.Module):
         Raises:
             ValueError: If the layer does not exist.
         """
-        cell = cls(*stack.sizes(layer)).to(stack.weight_hh_l0)
+        cell = cls(*stack.sizes(layer)).to(stack.all_weights[0][0])
         copy_gates(stack.all_weights[layer], (cell.forget, cell.candidate, cell.output))
         return cell
 
@@ -127,7 +127,7 @@ class CoupledLSTMStack(RecordedStack):
 
     def run(self, x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> CoupledGates:
         """One layer over a sequence."""
-        return CoupledGates(**recorded(_Equations(), x, h, c, *weights))
+        return CoupledGates(**recorded(_Equations(), x, h, c, *weights))  # type: ignore[arg-type]
 
 
 class _Equations:

@@ -65,7 +65,7 @@ def recorded_lstm(x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor,
         RuntimeError: If the shapes do not fit together.
         ValueError: If there is no step.
     """
-    return Gates(**recorded(_Equations(), x, h0, c0, w_ih, w_hh, b_ih, b_hh))
+    return Gates(**recorded(_Equations(), x, h0, c0, w_ih, w_hh, b_ih, b_hh))  # type: ignore[arg-type]
 
 
 class _Equations:

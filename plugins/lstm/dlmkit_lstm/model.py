@@ -140,7 +140,9 @@ class LSTMStack(nn.LSTM):
         self.weight_dropout = nn.Dropout(weight_dropout)
         reset_recurrence(self.all_weights, BLOCKS, forget_bias, orthogonal)
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
         """Run over a sequence.
 
         Args:
@@ -151,7 +153,7 @@ class LSTMStack(nn.LSTM):
             Hidden states of the last layer (B, T, H), and the states after the last step, each (L, B, H).
         """
         if not (self.training and self.weight_dropout.p):
-            return super().forward(x, state)
+            return super().forward(x, None if state is None else (state[0], state[1]))
         start = self._start(x) if state is None else state
         layers = thinned(self.all_weights, self.weight_dropout)
         weights = [weight for layer in layers for weight in layer]

@@ -86,7 +86,7 @@ class PeepholeLSTMCell(nn.Module):
         Raises:
             ValueError: If the layer does not exist.
         """
-        cell = cls(*stack.sizes(layer)).to(stack.weight_hh_l0)
+        cell = cls(*stack.sizes(layer)).to(stack.all_weights[0][0])
         copy_gates(stack.all_weights[layer], (cell.input, cell.forget, cell.candidate, cell.output))
         *_, peepholes = stack.all_weights[layer]
         with torch.no_grad():
@@ -130,7 +130,7 @@ class PeepholeLSTMStack(RecordedStack):
 
     def run(self, x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> Gates:
         """One layer over a sequence."""
-        return Gates(**recorded(_Equations(), x, h, c, *weights))
+        return Gates(**recorded(_Equations(), x, h, c, *weights))  # type: ignore[arg-type]
 
 
 class _Equations:

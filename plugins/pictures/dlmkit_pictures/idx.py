@@ -48,7 +48,7 @@ def mnist_splits(source: str, val_size: int) -> dict[Split, tuple[Tensor, Tensor
     if kept < 1:
         what = f"val_size {val_size:,} leaves nothing of {len(digits):,} training pictures"
         raise UserError(what, f"give at most {len(digits) - 1:,}", "data.val_size")
-    parts = {"train": slice(0, kept), "val": slice(kept, None)}
+    parts: dict[Split, slice] = {"train": slice(0, kept), "val": slice(kept, None)}
     return {name: (pictures[part], digits[part]) for name, part in parts.items()} | {"test": found["test"]}
 
 

@@ -73,7 +73,7 @@ class Judge:
         made_from = hashlib.sha256(Path(__file__).read_bytes())
         made_from.update(f"{torch.__version__} {seed} {steps} {tuple(pictures.shape)}".encode())
         for table in (pictures, labels):
-            made_from.update(table.contiguous().numpy())
+            made_from.update(table.contiguous().numpy().data)
         with locked(f"judge-{made_from.hexdigest()[:20]}") as stem:
             file, unfinished = stem.with_suffix(".pt"), stem.with_suffix(".part")
             if file.is_file():

@@ -238,9 +238,11 @@ class Cached:
         for step in self.steps[group][j]:
             torch.addmm(step.above, step.window, step.weight, out=self.gates)
             torch.mul(filters.tanh(), gates.sigmoid(), out=step.z)
-            if step.residual is not None and step.stream is None:
+            if step.residual is None:
+                continue
+            if step.stream is None:
                 torch.mm(step.units, step.residual, out=step.next)
-            elif step.residual is not None:
+            else:
                 torch.addmm(step.stream, step.units, step.residual, out=step.next)
         skip, end, last = self.readouts[group]
         size = len(skip.bias)

@@ -53,6 +53,7 @@ class MaskedConv2d(nn.Conv2d):
         own: Whether an output sees its own group at the centre: mask B; mask A, of a first layer, does not.
     """
 
+    bias: Tensor
     mask: Tensor
 
     def __init__(
@@ -269,11 +270,12 @@ class GatedPixelCNN(nn.Module):
             raise ValueError(f"{classes=} and {embedding_size=}: give one of them")
         self.channels, self.outputs, self.groups, self.width = channels, outputs, groups, width
         pixels, features = pixel_groups(channels, groups), spread(width, groups)
-        self.layers = nn.ModuleList()
+        made = []
         for number in range(layers):
             first, last = number == 0, number == layers - 1
             size = (1 + channels, features, first_kernel_size) if first else (width, features, kernel_size)
-            self.layers.append(GatedLayer(*size, pixels if first else None, last, dropout))
+            made.append(GatedLayer(*size, pixels if first else None, last, dropout))
+        self.layers: Sequence[GatedLayer] = nn.ModuleList(made)  # type: ignore[assignment]
         self.skip = MaskedConv2d(features * layers, spread(head_width, groups))
         self.end = MaskedConv2d(spread(head_width, groups), spread(head_width, groups))
         self.readout = MaskedConv2d(spread(head_width, groups), spread(outputs, groups))

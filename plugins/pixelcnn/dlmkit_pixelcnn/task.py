@@ -104,7 +104,7 @@ class PixelCNN(Task):
         try:
             made = LIKELIHOODS[likelihood]
             self.likelihood: Likelihood = (
-                made(channels, levels, components) if made is LogisticMixture else made(channels, levels)  # type: ignore[call-arg]
+                made(channels, levels, components) if made is LogisticMixture else made(channels, levels)
             )
             sizes = (width, layers, kernel_size, first_kernel_size, head_width)
             conditions = (self.num_classes, self.embedding_size)

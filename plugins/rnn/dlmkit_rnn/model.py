@@ -145,7 +145,9 @@ class RNNStack(nn.RNN):
             nn.init.zeros_(b_ih)
             nn.init.zeros_(b_hh)
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
         """Run over a sequence.
 
         Args:
@@ -174,7 +176,7 @@ class RNNStack(nn.RNN):
             if layer:
                 x = nn.functional.dropout(x, self.dropout, self.training)
             h0 = starts[layer : layer + 1]
-            hidden, _ = torch.rnn_tanh(x, h0, weights, True, 1, 0.0, self.training, False, True)
+            hidden, _ = torch.rnn_tanh(x, h0, [*weights], True, 1, 0.0, self.training, False, True)
             records.append(_units(x, h0[0], hidden, *weights))
             x = hidden
         return records

@@ -192,8 +192,8 @@ def tiny_darknet(arrays: Mapping[str, Tensor], average: bool = False) -> Feature
         size = 3 if number in (1, 2) or (number % 2 == 0 and number < 15) else 1
         kernel = _take(arrays, f"conv2d_{number}/kernel", (size, size, before, width)).permute(3, 2, 0, 1)
         norm = ("gamma", "beta", "moving_mean", "moving_variance")
-        parts = [_take(arrays, f"batch_normalization_{number}/{part}", (width,)) for part in norm]
-        weight, bias = fold(kernel, *parts, eps=1e-3)
+        scale, shift, mean, variance = (_take(arrays, f"batch_normalization_{number}/{p}", (width,)) for p in norm)
+        weight, bias = fold(kernel, scale, shift, mean, variance, eps=1e-3)
         pool = (nn.AvgPool2d if average else nn.MaxPool2d)(2, ceil_mode=True) if number in _DARKNET_POOLED else None
         layers[f"conv{number}"] = FrozenLayer(weight, bias, slope=0.1, pool=pool)
         before = width

@@ -84,7 +84,7 @@ class TransformerNet(nn.Module):
             nn.ReLU(),
             nn.Conv2d(w, 3, 9, padding=4, padding_mode="reflect"),
         )
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     noise: Tensor
 

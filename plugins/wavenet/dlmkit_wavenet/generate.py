@@ -133,7 +133,7 @@ class Eager:
         # How long ago each input was, oldest first, (L, K-1).
         self.ago = spans[:, None] * torch.arange(taps - 1, 0, -1, device=device)
         self.filters = [layer.conv.weight.permute(2, 1, 0).flatten(0, 1).contiguous() for layer in net.layers]
-        bias = torch.stack([layer.conv.bias for layer in net.layers])  # (L, 2D)
+        bias = torch.stack([layer.conv.bias for layer in net.layers if layer.conv.bias is not None])  # (L, 2D)
         self.bias = bias.expand(n, -1, -1) if start.whole is None else bias + start.whole
         self.residuals = [
             None if layer.residual is None else (layer.residual.weight[..., 0].t().contiguous(), layer.residual.bias)
@@ -264,12 +264,13 @@ def generate(
 def _stretches(
     net: WaveNetModel, start: Start, uniforms: Tensor, temperature: float, top_k: int, fast: bool
 ) -> Iterator[Tensor]:
-    engine: Eager
+    engine: Eager | Compiled
     if fast:
-        from dlmkit_wavenet.kernel import Compiled as Engine
+        from dlmkit_wavenet.kernel import Compiled
+
+        engine = Compiled(net, start, uniforms, temperature, top_k)
     else:
-        Engine = Eager  # type: ignore[misc]
-    engine = Engine(net, start, uniforms, temperature, top_k)  # type: ignore[assignment]
+        engine = Eager(net, start, uniforms, temperature, top_k)
     for first in range(0, len(uniforms), CHUNK):
         yield engine.run(min(CHUNK, len(uniforms) - first)).t().clone()
 

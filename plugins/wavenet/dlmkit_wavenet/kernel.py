@@ -7,11 +7,11 @@ tiles with zeros.
 n sounds, R residual channels, D dilation channels, S skip channels, L layers, K kernel size, V levels; ' is padded.
 """
 
-# ruff: noqa: ANN001, ANN202 - numba finds out the types of what it compiles
-
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ NEVER = -1e30
 """The logit of a level that is only there to fill a tile."""
 
 # What may be rearranged so that vector instructions apply; infinities, nans and divisions by zero do not occur.
-compiled = njit(fastmath={"reassoc", "contract", "arcp", "nsz", "nnan", "ninf"}, error_model="numpy", cache=True)
+_MATHS = {"reassoc", "contract", "arcp", "nsz", "nnan", "ninf"}
+compiled: Callable[[Callable[..., Any]], Any] = njit(fastmath=_MATHS, error_model="numpy", cache=True)
 ZERO, ONE, LOG2E = np.float32(0), np.float32(1), np.float32(1 / math.log(2))
 HIGHEST, LEAST, LARGE = np.float32(80), np.float32(-79.5), np.float32(1e17)
 HALF, MIDDLE = np.float32(0.5), np.float32(128)
@@ -62,7 +63,7 @@ class Compiled:
         self.spans = np.array([layer.conv.dilation[0] for layer in net.layers])
         self.table = _padded(net.embedding.weight)  # (V, R')
         self.memory = _padded(torch.cat(start.rings).transpose(0, 1))  # (n, sum of d·(K-1), R')
-        bias = torch.stack([layer.conv.bias for layer in net.layers])  # (L, 2D)
+        bias = torch.stack([layer.conv.bias for layer in net.layers if layer.conv.bias is not None])  # (L, 2D)
         bias = bias.expand(n, -1, -1) if start.whole is None else bias + start.whole
         self.gates = _padded(_signed(bias, width))  # (n, L, 2D')
         self.local = np.zeros((n, 0), np.int64) if start.local is None else start.local.numpy()
@@ -88,7 +89,7 @@ class Compiled:
         self.time += 1
         return torch.from_numpy(self.out.reshape(len(self.token), -1)[:, : self.levels].copy())
 
-    def _arguments(self) -> tuple[NDArray, ...]:
+    def _arguments(self) -> tuple[NDArray[Any], ...]:
         own = (self.weights, self.biases, self.table, self.gates, self.local, self.local_table, self.spans, self.sizes)
         return (*own, self.memory, self.token, self.stream, self.skipped, self.out)
 
@@ -97,8 +98,9 @@ def _round_up(size: int) -> int:
     return -(-size // TILE) * TILE
 
 
-def _padded(array: Tensor) -> Floats:
+def _padded(array: Tensor | None) -> Floats:
     """With zeros at the end of the last dimension, so that tiles are whole; then flat."""
+    assert array is not None  # a convolution's bias, which all of the net's have
     missing = _round_up(array.shape[-1]) - array.shape[-1]
     return nn.functional.pad(array.detach(), (0, missing)).contiguous().numpy().ravel()
 
@@ -128,7 +130,8 @@ def _packed(net: WaveNetModel) -> tuple[Floats, Floats]:
             biases.append(_padded(layer.residual.bias))
         matrices.append(onto_skip)
     matrices += [net.end.weight[..., 0], net.readout.weight[..., 0]]
-    readout = nn.functional.pad(net.readout.bias.detach(), (0, -net.levels % TILE), value=NEVER).numpy()
+    readout = _padded(net.readout.bias)
+    readout[net.levels :] = NEVER
     biases += [_padded(net.skip.bias), _padded(net.end.bias), readout]
     return np.concatenate([_tiled(matrix) for matrix in matrices]), np.concatenate(biases)
 
@@ -138,7 +141,9 @@ def _packed(net: WaveNetModel) -> tuple[Floats, Floats]:
 
 
 @compiled
-def _add_product(out, out_at, rows, weights, at, inputs, inputs_at, columns):
+def _add_product(
+    out: Floats, out_at: int, rows: int, weights: Floats, at: int, inputs: Floats, inputs_at: int, columns: int
+) -> int:
     """Adds W inputs to out, for a matrix W (rows, columns)."""
     x = inputs[inputs_at : inputs_at + columns]
     for first in range(out_at, out_at + rows, TILE):
@@ -156,21 +161,23 @@ def _add_product(out, out_at, rows, weights, at, inputs, inputs_at, columns):
 
 
 @compiled
-def _copy(out, out_at, values, values_at, size):
+def _copy(out: Floats, out_at: int, values: Floats, values_at: int, size: int) -> None:
     into, given = out[out_at : out_at + size], values[values_at : values_at + size]
     for i in range(size):
         into[i] = given[i]
 
 
 @compiled
-def _add(out, out_at, values, values_at, size):
+def _add(out: Floats, out_at: int, values: Floats, values_at: int, size: int) -> None:
     into, given = out[out_at : out_at + size], values[values_at : values_at + size]
     for i in range(size):
         into[i] += given[i]
 
 
 @compiled
-def _recall(out, out_at, memory, memory_at, spans, taps, channels, t):
+def _recall(
+    out: Floats, out_at: int, memory: Floats, memory_at: int, spans: Ints, taps: int, channels: int, t: int
+) -> None:
     """The inputs that all layers need of the past: fetched together, for they lie where no cache expects them."""
     for span in spans:
         size = span * (taps - 1)
@@ -184,14 +191,14 @@ def _recall(out, out_at, memory, memory_at, spans, taps, channels, t):
 
 
 @compiled
-def _relu(x, at, size):
+def _relu(x: Floats, at: int, size: int) -> None:
     part = x[at : at + size]
     for i in range(size):
         part[i] = max(part[i], ZERO)
 
 
 @compiled
-def _exponential(x, power, power_bits):
+def _exponential(x: Floats, power: Floats, power_bits: NDArray[np.int32]) -> None:
     """Puts exp(x) in the place of x, cut to ±80: 2^n by its bits, the rest by a polynomial.
 
     ``power_bits`` is the same memory as ``power``, seen as int32.
@@ -207,7 +214,7 @@ def _exponential(x, power, power_bits):
 
 
 @compiled
-def _gated(x, z, power, power_bits):
+def _gated(x: Floats, z: Floats, power: Floats, power_bits: NDArray[np.int32]) -> None:
     """Makes z = tanh(filter) σ(gate) of x = (-2 filter, -gate), whose exponentials leave one division to do."""
     _exponential(x, power, power_bits)
     a, b = x[: len(z)], x[len(z) :]
@@ -217,7 +224,22 @@ def _gated(x, z, power, power_bits):
 
 
 @compiled
-def _predict(weights, biases, table, gates, local, local_table, spans, sizes, memory, token, stream, skipped, out, t):
+def _predict(
+    weights: Floats,
+    biases: Floats,
+    table: Floats,
+    gates: Floats,
+    local: Ints,
+    local_table: Floats,
+    spans: Ints,
+    sizes: Ints,
+    memory: Floats,
+    token: Ints,
+    stream: Floats,
+    skipped: Floats,
+    out: Floats,
+    t: int,
+) -> None:
     """The logits of the next sample of each sound, into ``out``."""
     channels, width, skip, taps, sounds, layers = sizes[0], sizes[1], sizes[2], sizes[5], len(token), len(spans)
     x, z, power_bits = np.empty(2 * width, np.float32), np.empty(width, np.float32), np.empty(2 * width, np.int32)
@@ -251,7 +273,9 @@ def _predict(weights, biases, table, gates, local, local_table, spans, sizes, me
 
 
 @compiled
-def _read_out(weights, at, biases, bias_at, sizes, sounds, skipped, out):
+def _read_out(
+    weights: Floats, at: int, biases: Floats, bias_at: int, sizes: Ints, sounds: int, skipped: Floats, out: Floats
+) -> None:
     """The two 1×1 convolutions at the end."""
     skip, width, levels, begin = sizes[2], sizes[3], sizes[4], at
     hidden = np.empty(width, np.float32)
@@ -265,10 +289,10 @@ def _read_out(weights, at, biases, bias_at, sizes, sounds, skipped, out):
 
 
 @compiled
-def _choose(logits, uniform, temperature, top_k):
+def _choose(logits: Floats, uniform: float, temperature: float, top_k: int) -> int:
     """See :func:`dlmkit_wavenet.generate.choose`."""
     if temperature == 0.0:
-        return np.argmax(logits)
+        return int(np.argmax(logits))
     scores, top, scale = logits.copy(), logits.max(), np.float32(1 / temperature)
     for i in range(len(scores)):
         scores[i] = max((scores[i] - top) * scale, -HIGHEST)
@@ -284,14 +308,30 @@ def _choose(logits, uniform, temperature, top_k):
         summed += weights[i]
         if summed > goal:
             return i
-    return np.argmax(logits)
+    return int(np.argmax(logits))
 
 
 @compiled
 def _generate(
-    weights, biases, table, gates, local, local_table, spans, sizes, memory, token, stream, skipped, out,
-    uniforms, first, temperature, top_k, codes,
-):  # fmt: skip
+    weights: Floats,
+    biases: Floats,
+    table: Floats,
+    gates: Floats,
+    local: Ints,
+    local_table: Floats,
+    spans: Ints,
+    sizes: Ints,
+    memory: Floats,
+    token: Ints,
+    stream: Floats,
+    skipped: Floats,
+    out: Floats,
+    uniforms: NDArray[np.float64],
+    first: int,
+    temperature: float,
+    top_k: int,
+    codes: Ints,
+) -> None:
     """Generate len(codes) samples of each sound."""
     levels = sizes[4]
     for step in range(len(codes)):

@@ -10,6 +10,8 @@ K kernel size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -126,7 +128,7 @@ class WaveNetModel(nn.Module):
         spans = dilations(layers, stacks)
         self.levels, self.width = levels, dilation_channels
         self.embedding = nn.Embedding(levels, residual_channels)
-        self.layers = nn.ModuleList(
+        self.layers: Sequence[GatedLayer] = nn.ModuleList(  # type: ignore[assignment]
             GatedLayer(residual_channels, dilation_channels, kernel_size, span, last=number == len(spans))
             for number, span in enumerate(spans, start=1)
         )
@@ -135,7 +137,8 @@ class WaveNetModel(nn.Module):
         self.readout = nn.Conv1d(end_channels, levels, 1)
         kinds = {"classes": classes, "speakers": speakers, "local": local_classes}
         tables = {name: nn.Embedding(n, len(spans) * 2 * dilation_channels) for name, n in kinds.items() if n}
-        self.conditions = nn.ModuleDict(tables)  # V of every layer side by side: (n, L·2D)
+        # V of every layer side by side: (n, L·2D)
+        self.conditions: Mapping[str, nn.Embedding] = nn.ModuleDict(tables)  # type: ignore[assignment]
         for table in tables.values():
             nn.init.normal_(table.weight, std=0.1)
 
@@ -264,7 +267,7 @@ class CausalStack(nn.Module):
         super().__init__()
         _require_sizes(layers, kernel_size, input_size, channels)
         self.start = nn.Sequential(nn.Conv1d(input_size, channels, 1), nn.ReLU(), nn.Conv1d(channels, channels, 1))
-        self.layers = nn.ModuleList(
+        self.layers: Sequence[GatedLayer] = nn.ModuleList(  # type: ignore[assignment]
             GatedLayer(channels, channels, kernel_size, span, dropout=dropout) for span in dilations(layers)
         )
         self.skip = nn.Conv1d(layers * channels, channels, 1)

@@ -71,13 +71,13 @@ def skip_gram_loss(inputs: Tensor, outputs: Tensor, blocks: Blocks) -> Tensor:
         outputs: (V, D).
         blocks: From `cut`.
     """
-    loss: Tensor = _SkipGram.apply(inputs, outputs, blocks)  # type: ignore[no-untyped-call]
+    loss: Tensor = _SkipGram.apply(inputs, outputs, blocks)
     return loss
 
 
 def cbow_loss(inputs: Tensor, outputs: Tensor, blocks: Blocks) -> Tensor:
     """The loss summed over all centres that see a word; the arguments are those of `skip_gram_loss`."""
-    loss: Tensor = _CBOW.apply(inputs, outputs, blocks)  # type: ignore[no-untyped-call]
+    loss: Tensor = _CBOW.apply(inputs, outputs, blocks)
     return loss
 
 

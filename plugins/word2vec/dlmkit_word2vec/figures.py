@@ -30,8 +30,8 @@ def flattened(points: NDArray[np.float32], method: Literal["pca", "tsne"]) -> ND
         points: At least 4.
         method: Which one.
     """
-    from sklearn.decomposition import PCA  # type: ignore[import-untyped]
-    from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
 
     if method == "pca":
         flat: NDArray[np.float64] = PCA(2, svd_solver="full").fit_transform(points)
