@@ -123,6 +123,8 @@ class ProgressLine(Callback):
         return "  ".join([*shown, f"{speed:.1f} steps/s"])
 
     def _tell_sometimes(self, trainer: Trainer) -> None:
+        if trainer.global_step >= trainer.estimated_stepping_batches and trainer.enable_validation:
+            return  # the validation at the end tells of it
         if self._tenth(trainer) > self._told or time.monotonic() - self._spoke > _SILENCE:
             self._tell(trainer)
 

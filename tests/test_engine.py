@@ -414,11 +414,12 @@ def test_a_log_gets_a_line_each_tenth_and_each_minute_with_the_time_left(monkeyp
     monkeypatch.setattr(screen.time, "monotonic", lambda: now)
     trainer = SimpleNamespace(
         global_step=0, estimated_stepping_batches=1000, is_global_zero=True, callback_metrics={},
-        progress_bar_metrics={"train/loss": 1.0}, lightning_module=None,
+        progress_bar_metrics={"train/loss": 1.0},
+        enable_validation=True, lightning_module=None,
     )  # fmt: skip
     line = screen.ProgressLine()
     line.on_train_start(trainer, None)
-    for step, second in ((50, 30), (90, 61), (95, 70), (100, 75), (200, 80)):
+    for step, second in ((50, 30), (90, 61), (95, 70), (100, 75), (200, 80), (1000, 90)):
         trainer.global_step, now = step, float(second)
         line.on_train_batch_end(trainer, None, None, None, 0)
     assert [row.strip() for row in capsys.readouterr().out.splitlines()] == [
