@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable
@@ -24,6 +25,21 @@ def plugins() -> str:
         command = f"`dlmkit run {name}`" if "dlmkit.tasks" in project["entry-points"] else "data for the others"
         rows.append(f"| [{name}](plugins/{name}/README.md) | {project['description']} | {command} |")
     return "\n".join(rows)
+
+
+def gallery() -> str:
+    """The first picture of each plugin's page, four to a row."""
+    cells = []
+    for page in sorted(ROOT.glob("plugins/*/README.md")):
+        found = re.search(r"!\[(.*?)\]\((.*?)\)", page.read_text(encoding="utf-8"))
+        if found:
+            name, file = page.parent.name, (page.parent / found[2]).resolve().relative_to(ROOT).as_posix()
+            image = f'<img src="{file}" alt="{found[1]}" width="190">'
+            cells.append(f'<td align="center"><a href="plugins/{name}/README.md">{image}<br>{name}</a></td>')
+    rows = [
+        "".join(["<tr>", *(f"\n{cell}" for cell in cells[at : at + 4]), "\n</tr>"]) for at in range(0, len(cells), 4)
+    ]
+    return "\n".join(["<table>", *rows, "</table>"])
 
 
 def recipes() -> str:
@@ -80,7 +96,7 @@ def commands() -> str:
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"plugins": plugins, "recipes": recipes},
+    "README.md": {"gallery": gallery, "plugins": plugins, "recipes": recipes},
     "requirements.txt": {"plugins": requirements},
     "docs/commands.md": {"commands": commands},
 }
