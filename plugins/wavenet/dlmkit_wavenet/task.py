@@ -152,14 +152,16 @@ class WaveNet(Task):
     # Generation.
 
     def show(self, batch: Batch) -> dict[str, Media]:
-        """A sound of the net's own, its waveform and spectrogram, and what one sample of it has seen."""
+        """A sound of the net's own, its waveform and spectrogram, and at the end what one sample of it has seen."""
         sound = self.generated(1, max(1, round(self.show_seconds * self.sample_rate)), self.conditions(1))[0]
-        dilations = [layer.conv.dilation[0] for layer in self.net.layers]
-        return {
+        media: dict[str, Media] = {
             "sound": Audio(sound.numpy(), self.sample_rate),
             "spectrogram": Figure(sound_figure(sound, self.sample_rate, "A sound generated sample by sample")),
-            "receptive-field": Figure(receptive_field_figure(dilations, self.net.layers[0].conv.kernel_size[0])),
         }
+        if self._trainer is None or self.trainer.testing:  # training does not change it
+            dilations = [layer.conv.dilation[0] for layer in self.net.layers]
+            media["receptive-field"] = Figure(receptive_field_figure(dilations, self.net.layers[0].conv.kernel_size[0]))
+        return media
 
     def generated(self, n: int, length: int, conditions: Conditions, **options: Any) -> Tensor:
         """Waves (n, T) in [-1, 1] on the CPU; ``options`` are those of :func:`~dlmkit_wavenet.generate.generate`."""
