@@ -13,6 +13,7 @@ from dlmkit_lstm.peephole import PeepholeLSTMCell, PeepholeLSTMStack
 from torch import Tensor, nn
 
 from dlmkit import TokenModel
+from dlmkit.recipe import read
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 B, T, D, H = 3, 7, 4, 5
@@ -358,3 +359,11 @@ def test_all_three_start_alike():
         stacks.append(kind(D, H))
     for name, value in stacks[0].state_dict().items():
         torch.testing.assert_close(stacks[1].state_dict()[name], value, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["peephole-lstm", "coupled-lstm"])
+def test_a_variants_recipe_is_that_of_the_lstm_but_for_the_class(name):
+    """Another class drops the options that a recipe builds on; what is compared must still be of one size."""
+    ours, lstm = read(name).config, read("lstm").config
+    assert ours["model"].pop("class_path") != lstm["model"].pop("class_path")
+    assert ours == lstm
