@@ -53,7 +53,8 @@ def load_splits(
             found = load_dataset(str(folder) if folder.is_dir() else name, name=subset, data_files=files)
     except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
         inner = fault.__cause__ if isinstance(fault, exceptions.DatasetGenerationError) else None
-        reason = out_of_reach or str(inner or fault).partition("\n")[0]
+        unreached = out_of_reach if isinstance(fault, ConnectionError) else ""
+        reason = unreached or str(inner or fault).partition("\n")[0]
         raise UserError(f"this dataset cannot be loaded: {reason}", remedy, files[0] if files else name) from fault
     return dict(found.items())
 
@@ -98,14 +99,15 @@ def hub_or_cache() -> Iterator[str]:
     if constants.HF_HUB_OFFLINE or host is None or getproxies() or _is_known(host):
         yield ""
         return
-    switches: list[Any] = [constants, *(m for m in [sys.modules.get("datasets.config")] if m)]
-    for switch in switches:
-        switch.HF_HUB_OFFLINE = True
+    modules: list[Any] = [sys.modules[name] for name in (constants.__name__, "datasets.config") if name in sys.modules]
+    before = [module.HF_HUB_OFFLINE for module in modules]
+    for module in modules:
+        module.HF_HUB_OFFLINE = True
     try:
         yield f"{host} cannot be reached, and nothing of that name was fetched before"
     finally:
-        for switch in switches:
-            switch.HF_HUB_OFFLINE = False
+        for module, offline in zip(modules, before, strict=True):
+            module.HF_HUB_OFFLINE = offline
 
 
 def _is_known(host: str) -> bool:

@@ -85,7 +85,8 @@ def _from_hub(name: str) -> Path:
         except (HfHubHTTPError, HFValidationError, OSError, RuntimeError) as refused:
             fault = refused
             break
-    reason = out_of_reach or str(fault).strip().partition("\n")[0]
+    unreached = "" if isinstance(fault, HFValidationError) else out_of_reach
+    reason = unreached or str(fault).strip().partition("\n")[0]
     remedy = "check the name and the connection, or give a file"
     raise UserError(f"this model cannot be had from the hub: {reason}", remedy, name) from fault
 

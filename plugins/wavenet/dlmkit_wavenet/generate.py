@@ -133,7 +133,7 @@ class Eager:
         # How long ago each input was, oldest first, (L, K-1).
         self.ago = spans[:, None] * torch.arange(taps - 1, 0, -1, device=device)
         self.filters = [layer.conv.weight.permute(2, 1, 0).flatten(0, 1).contiguous() for layer in net.layers]
-        bias = torch.stack([layer.conv.bias for layer in net.layers if layer.conv.bias is not None])  # (L, 2D)
+        bias = net.gate_biases  # (L, 2D)
         self.bias = bias.expand(n, -1, -1) if start.whole is None else bias + start.whole
         self.residuals = [
             None if layer.residual is None else (layer.residual.weight[..., 0].t().contiguous(), layer.residual.bias)

@@ -63,7 +63,7 @@ class Compiled:
         self.spans = np.array([layer.conv.dilation[0] for layer in net.layers])
         self.table = _padded(net.embedding.weight)  # (V, R')
         self.memory = _padded(torch.cat(start.rings).transpose(0, 1))  # (n, sum of d·(K-1), R')
-        bias = torch.stack([layer.conv.bias for layer in net.layers if layer.conv.bias is not None])  # (L, 2D)
+        bias = net.gate_biases  # (L, 2D)
         bias = bias.expand(n, -1, -1) if start.whole is None else bias + start.whole
         self.gates = _padded(_signed(bias, width))  # (n, L, 2D')
         self.local = np.zeros((n, 0), np.int64) if start.local is None else start.local.numpy()

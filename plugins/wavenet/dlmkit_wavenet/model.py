@@ -147,6 +147,11 @@ class WaveNetModel(nn.Module):
         """How many samples a prediction looks at."""
         return 1 + sum(layer.reach for layer in self.layers)
 
+    @property
+    def gate_biases(self) -> Tensor:
+        """What every layer adds to its filters and gates, (L, 2D)."""
+        return torch.stack([layer.conv.bias for layer in self.layers if layer.conv.bias is not None])
+
     def forward(
         self,
         codes: Tensor,
