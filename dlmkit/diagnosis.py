@@ -28,9 +28,9 @@ _CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 _HOMES = {
     "Optimizer": torch.optim,
     "LRScheduler": torch.optim.lr_scheduler,
-    "callbacks": lightning.pytorch.callbacks,
+    "Callback": lightning.pytorch.callbacks,
 }
-"""Where a class is that stands without its module: the word in an option's name or type, and the module."""
+"""Where a class is that stands without its module: the word in an option's type, and the module."""
 
 
 def fill_defaults(config: dict[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
@@ -52,14 +52,15 @@ def fill_defaults(config: dict[str, Any], types: Mapping[str, type]) -> dict[str
         filled = {name: _filled(value, defaults.get(name)) if name in names else value for name, value in args.items()}
         out[word] = {**config[word], "init_args": filled}
     callbacks = (config.get("trainer") or {}).get("callbacks")
-    if isinstance(callbacks, list):
-        full = [_in_full(callback, _HOMES["callbacks"]) for callback in callbacks]
+    if callbacks is not None:
+        listed = callbacks if isinstance(callbacks, list) else [callbacks]
+        full = [_in_full(callback, _HOMES["Callback"]) for callback in listed]
         out["trainer"] = {**config["trainer"], "callbacks": full}
     return out
 
 
 def _home(cls: type, name: str) -> ModuleType | None:
-    """The module of the classes that an option takes, if it takes optimisers or schedules."""
+    """The module of the classes that an option takes, if it takes optimisers, schedules or callbacks."""
     kind = option_type(cls, name)
     return next((module for word, module in _HOMES.items() if word in kind), None)
 
@@ -165,7 +166,8 @@ def _class_faults(
             remedy = did_you_mean(name, names, f"dlmkit show {owner} lists its options")
             yield recipe.fault(below, f"{_shown(recipe, below)} is no option of {owner}", remedy)
         else:
-            nested = list(_nested_faults(recipe, value, below, defaults.get(name), nulls_only))
+            home = _home(cls, name)
+            nested = list(_nested_faults(recipe, value, below, defaults.get(name), home, nulls_only))
             yield from nested or _value_faults(recipe, cls, names, name, value, below, nulls_only)
     given = {*args, *linked, *_given_later(cls)}
     for name in (n for n in names if n not in given and _is_required(cls, n)):
@@ -204,12 +206,16 @@ def _value_faults(
         yield _explain(recipe, cls, name, value, key, str(error))
 
 
-def _nested_faults(recipe: Recipe, value: Any, key: Key, default: Any, nulls_only: bool) -> Iterator[UserError]:
+def _nested_faults(
+    recipe: Recipe, value: Any, key: Key, default: Any, home: ModuleType | None, nulls_only: bool
+) -> Iterator[UserError]:
     """Look for faults inside a class that the value names, or in the items of a list."""
     if isinstance(value, list):
         for position, item in enumerate(value):
-            yield from _nested_faults(recipe, item, (*key, str(position)), None, nulls_only)
+            yield from _nested_faults(recipe, item, (*key, str(position)), None, home, nulls_only)
         return
+    if home is not None and isinstance(value, str):
+        value = {"class_path": value}
     if not isinstance(value, dict):
         return
     path = value.get("class_path", default.get("class_path") if _is_class(default) else None)
@@ -219,7 +225,7 @@ def _nested_faults(recipe: Recipe, value: Any, key: Key, default: Any, nulls_onl
     yield from strays
     cls = _allowed_class(path)
     if isinstance(cls, str):
-        remedy = f"if you trust it, add --allow {path.partition('.')[0]}" if "may name" in cls else _near(path)
+        remedy = f"if you trust it, add --allow {path.partition('.')[0]}" if "may name" in cls else _near(path, home)
         yield recipe.fault((*key, "class_path"), cls, remedy)
     else:
         # What stands in the wrong place is not missing too; a default's options need not be given again.
@@ -249,10 +255,10 @@ def _allowed_class(path: str) -> type | str:
     return found if isinstance(found, type) else f"there is no class {path}"
 
 
-def _near(path: str) -> str:
+def _near(path: str, home: ModuleType | None) -> str:
     module, _, name = path.rpartition(".")
     try:
-        known = dir(importlib.import_module(module)) if module else []
+        known = dir(importlib.import_module(module) if module else home)
     except ImportError:
         known = []
     return did_you_mean(name, [k for k in known if k[:1].isupper()], "check its spelling")

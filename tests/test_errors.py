@@ -256,12 +256,15 @@ def test_what_is_wrong_with_a_line(told_as_marked, kind):
 @pytest.mark.parametrize(
     ("option", "what"),
     [
-        ("--model.optimizer=Adma", "there is no class Adma"),
+        ("--model.optimizer=Adma", "there is no class Adma; did you mean Adamax or Adam"),
+        ("--model.lr_scheduler=StepLr", "there is no class StepLr; did you mean StepLR?"),
         (
             "--model.lr_scheduler=StepLR",
             "StepLR needs step_size; give model.init_args.lr_scheduler.init_args.step_size",
         ),
         ("--trainer.callbacks=[EarlyStopping]", "EarlyStopping needs monitor; give trainer.callbacks.0.init_args"),
+        ("--trainer.callbacks=EarlyStopping", "EarlyStopping needs monitor; give trainer.callbacks.0.init_args"),
+        ("--trainer.callbacks=[EarlyStoping]", "there is no class EarlyStoping; did you mean EarlyStopping?"),
     ],
 )
 def test_a_class_typed_without_its_module(told, option, what):
