@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
-__all__ = ["Faults", "UserError", "did_you_mean"]
+__all__ = ["Faults", "UserError", "did_you_mean", "names_beside"]
 
 
 class UserError(Exception):
@@ -61,3 +62,11 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """
     near = difflib.get_close_matches(str(word), [str(k) for k in known], n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else otherwise
+
+
+def names_beside(path: Path) -> list[str]:
+    """The names in a path's folder, of which one may be what was meant; none if the folder cannot be read."""
+    try:
+        return sorted(found.name for found in path.parent.iterdir())
+    except OSError:
+        return []

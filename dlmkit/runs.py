@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dlmkit.errors import UserError, did_you_mean
+from dlmkit.errors import UserError, did_you_mean, names_beside
 
 __all__ = ["Run", "check_parent", "create", "provenance", "write_json", "write_text"]
 
@@ -34,11 +34,8 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            parent = self.folder.parent
-            near = [p.name for p in parent.iterdir()] if parent.is_dir() else []
-            remedy = did_you_mean(
-                self.folder.name, near, "give the folder that dlmkit run printed, such as runs/lstm-…"
-            )
+            otherwise = "give the folder that dlmkit run printed, such as runs/lstm-…"
+            remedy = did_you_mean(self.folder.name, names_beside(self.folder), otherwise)
             raise UserError("there is no such run", remedy, str(folder))
         if not self.config.is_file():
             raise UserError("this folder is no run: it has no config.yaml", "give the run's own folder", str(folder))

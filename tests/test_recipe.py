@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dlmkit.errors import UserError, did_you_mean
+from dlmkit.errors import UserError, did_you_mean, names_beside
 from dlmkit.recipe import parse_overrides, read
 
 TEXT = """\
@@ -393,6 +393,19 @@ def test_reading_changes_nothing_that_was_read_before(base):
 def test_did_you_mean():
     assert did_you_mean("widht", ["width", "depth"]) == "did you mean width?"
     assert did_you_mean("xyz", ["width", "depth"], "look around") == "look around"
+
+
+def test_names_beside_a_path(tmp_path, monkeypatch):
+    (tmp_path / "b.txt").touch()
+    (tmp_path / "a").mkdir()
+    assert names_beside(tmp_path / "c.txt") == ["a", "b.txt"]
+    assert names_beside(tmp_path / "nowhere" / "c.txt") == []
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refuse)
+    assert names_beside(tmp_path / "c.txt") == []
 
 
 def test_an_error_is_one_line_whatever_it_says():

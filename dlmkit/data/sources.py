@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlmkit.data.hub import by_split, load_splits
-from dlmkit.errors import UserError, did_you_mean
+from dlmkit.errors import UserError, did_you_mean, names_beside
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -160,7 +160,7 @@ def _missing(path: Path) -> tuple[str, str]:
         return "this is a folder", "give its files: add /*.txt, say"
     if not path.parent.is_dir():
         return f"there is no folder {path.parent}", remedy
-    return "there is no such file", did_you_mean(path.name, (near.name for near in path.parent.iterdir()), remedy)
+    return "there is no such file", did_you_mean(path.name, names_beside(path), remedy)
 
 
 def _files_dataset(paths: list[Path]) -> Dataset:
@@ -224,7 +224,7 @@ def _remedy(name: str, path: Path, files: list[str] | None) -> str:
         return "check that the files hold what their ending says"
     if path.is_dir():
         return "check data.subset and that the folder holds text, jsonl or parquet files"
-    siblings = [str(near) for near in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [str(path.parent / near) for near in names_beside(path)]
     if meant := did_you_mean(name, [STDLIB, *siblings]):
         return meant
     return "check the spelling, data.subset, the connection and HF_HUB_OFFLINE, or give a local file"

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlmkit.errors import UserError, did_you_mean
+from dlmkit.errors import UserError, did_you_mean, names_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -70,8 +70,8 @@ def read_picture(path: Path, channels: Channels = 3) -> Picture:
             opened.load()
             return unpack(ImageOps.exif_transpose(opened), channels, str(path))
     except FileNotFoundError as fault:
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError("there is no such file", did_you_mean(path.name, near, "check the name"), str(path)) from fault
+        remedy = did_you_mean(path.name, names_beside(path), "check the name")
+        raise UserError("there is no such file", remedy, str(path)) from fault
     except IsADirectoryError as fault:
         raise UserError("this is a folder, not a picture", "name a file in it", str(path)) from fault
     except UnidentifiedImageError as fault:
@@ -139,8 +139,7 @@ def existing_folder(folder: str | Path, remedy: str) -> Path:
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
-        near = [p.name for p in place.parent.iterdir() if p.is_dir()] if place.parent.is_dir() else []
-        raise UserError("there is no such folder", did_you_mean(place.name, near, remedy), str(folder))
+        raise UserError("there is no such folder", did_you_mean(place.name, names_beside(place), remedy), str(folder))
     return place
 
 

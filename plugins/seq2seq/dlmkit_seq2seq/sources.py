@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlmkit.data.hub import by_split, load_splits
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError, did_you_mean
+from dlmkit.errors import UserError, did_you_mean, names_beside
 from dlmkit_seq2seq.pairs import Texts
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def _text(row: bytes, line: int, path: Path) -> str:
 def _require(path: Path) -> None:
     if path.is_file():
         return
-    near = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError("there is no such file", did_you_mean(path.name, near, "check the path"), str(path))
+    raise UserError("there is no such file", did_you_mean(path.name, names_beside(path), "check the path"), str(path))
 
 
 def _columns(rows: Dataset, languages: Sequence[str], where: str) -> Texts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -11,10 +10,12 @@ from typing import Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dlmkit.data.hub import hub_or_cache
-from dlmkit.errors import UserError, did_you_mean
+from dlmkit.errors import UserError, did_you_mean, names_beside
 from dlmkit_style_transfer.features import Features, random_convnet, tiny_darknet, vgg19
 
 __all__ = ["FeatureNet", "features"]
@@ -22,7 +23,6 @@ __all__ = ["FeatureNet", "features"]
 FeatureNet = Literal["random", "tiny-darknet", "vgg19"]
 _ENDINGS = (".npz", ".pt", ".pth", ".bin", ".safetensors")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}  # of a .safetensors file
 _NEEDED = {
     "tiny-darknet": "an .npz with Keras's arrays of Tiny Darknet",
     "vgg19": "torchvision's weights of vgg19 (.pth, .safetensors), or a hub name such as timm/vgg19.tv_in1k",
@@ -65,8 +65,8 @@ def _file(net: str, weights: str) -> Path:
     hub_name = net == "vgg19" and weights.count("/") == 1 and path.suffix not in _ENDINGS and weights[0] not in "./~"
     if hub_name:
         return _from_hub(weights)
-    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError("there is no such file", did_you_mean(path.name, near, f"give {_NEEDED[net]}"), weights)
+    remedy = did_you_mean(path.name, names_beside(path), f"give {_NEEDED[net]}")
+    raise UserError("there is no such file", remedy, weights)
 
 
 def _from_hub(name: str) -> Path:
@@ -102,30 +102,14 @@ def _arrays(path: Path) -> dict[str, Tensor]:
 def _state(path: Path) -> dict[str, Tensor]:
     """Tensors by name; no code of the file is run."""
     try:
-        found = _safetensors(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as fault:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile) as fault:
         raise _damaged(path, fault) from fault
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping):
         raise UserError(f"this file holds a {type(found).__name__}, not weights by name", "give another", str(path))
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file: the length of a head, the head as JSON, and numbers."""
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    if not 0 < length <= len(content) - 8:
-        raise ValueError("its head is not complete")
-    numbers = memoryview(content)[8 + length :]
-    found = {}
-    for name, entry in json.loads(content[8 : 8 + length]).items():
-        if name != "__metadata__" and entry["dtype"] in _TYPES:
-            first, last = entry["data_offsets"]
-            flat = np.frombuffer(numbers[first:last], dtype=_TYPES[entry["dtype"]])
-            found[name] = torch.from_numpy(flat.reshape(entry["shape"]).astype(np.float32))
-    return found
 
 
 def _damaged(path: Path, fault: Exception) -> UserError:

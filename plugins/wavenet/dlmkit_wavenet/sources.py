@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from dlmkit.data.hub import load_splits
 from dlmkit.data.module import Split
-from dlmkit.errors import Faults, UserError, did_you_mean
+from dlmkit.errors import Faults, UserError, did_you_mean, names_beside
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -278,8 +278,8 @@ def _expand(value: str) -> list[Path]:
         raise UserError("no file matches this pattern", "check data.source", value)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}", "check data.source", value)
-    siblings = [near.name for near in path.parent.iterdir()]
-    raise UserError("there is no such file or folder", did_you_mean(path.name, siblings, "check data.source"), value)
+    remedy = did_you_mean(path.name, names_beside(path), "check data.source")
+    raise UserError("there is no such file or folder", remedy, value)
 
 
 # ----------------------------------------------------------------------------------------------------------- datasets

@@ -19,7 +19,7 @@ from typing import IO
 from dlmkit import UserError
 from dlmkit.data.hub import load_splits
 from dlmkit.data.sources import expand
-from dlmkit.errors import did_you_mean
+from dlmkit.errors import did_you_mean, names_beside
 
 __all__ = ["PYTHON_DOCS", "Files", "HubDataset", "PythonDocs", "Source", "open_source"]
 
@@ -252,8 +252,7 @@ def _remedy(name: str) -> str:
     if path.is_dir():
         return "check data.subset, or give the folder's text files: add /*.txt, say"
     otherwise = "check the spelling, data.subset and the connection, or give a local file"
-    siblings = [near.name for near in path.parent.iterdir()] if path.parent.is_dir() else []
-    return did_you_mean(path.name, [PYTHON_DOCS, *siblings], otherwise)
+    return did_you_mean(path.name, [PYTHON_DOCS, *names_beside(path)], otherwise)
 
 
 def open_source(source: str | list[str], subset: str | None, column: str) -> Source:
