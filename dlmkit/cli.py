@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dlmkit import __version__
 from dlmkit.errors import UserError, did_you_mean
+from dlmkit.mishaps import mishap
 
 __all__ = ["main", "parse", "parser"]
 
@@ -42,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of `dlmkit list | head` has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing complains at the end
         return 0
+    except Exception as error:
+        fault = mishap(error)
+        if fault is None:
+            raise
+        print(f"dlmkit: {fault}", file=sys.stderr)
+        return 2
 
 
 def parse(words: list[str]) -> argparse.Namespace:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dlmkit import recipe as recipes
 from dlmkit import runs
 from dlmkit.errors import UserError
+from dlmkit.mishaps import mishap
 
 if TYPE_CHECKING:
     from dlmkit.engine import Allowed, Engine
@@ -128,8 +129,8 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
             engine.trainer.fit(engine.model, engine.datamodule, ckpt_path=checkpoint, weights_only=True)
         except Interrupted as stop:
             return _stopped(engine, stop, options.allow)
-        except (MisconfigurationException, RuntimeError) as error:
-            fault = _unknown_metric(recipe, error)
+        except (MisconfigurationException, RuntimeError, MemoryError, OSError) as error:
+            fault = _unknown_metric(recipe, error) or _mishap_of_run(engine, error, options.allow)
             if fault is None:
                 raise
             raise fault from None
@@ -258,9 +259,25 @@ def _stopped(engine: Engine, stop: Any, allow: list[str]) -> int:
             screen.console.print("stopped before the first checkpoint; nothing was lost that a new run does not repeat")
         else:
             screen.console.print(f"stopped at step {stop.step}; {folder.folder} holds everything")
-            again = ["dlmkit", "run", "--resume", str(folder.folder), *(w for a in allow for w in ("--allow", a))]
-            screen.print_next(screen.quote(*again), "go on from there")
+            screen.print_next(_resuming(folder.folder, allow), "go on from there")
     return 143 if stop.signum == signal.SIGTERM else 130
+
+
+def _resuming(folder: Path, allow: list[str]) -> str:
+    """The command that goes on with a run."""
+    from dlmkit import screen
+
+    return screen.quote("dlmkit", "run", "--resume", str(folder), *(w for a in allow for w in ("--allow", a)))
+
+
+def _mishap_of_run(engine: Engine, error: Exception, allow: list[str]) -> UserError | None:
+    """A mishap, and how the run goes on after it."""
+    fault = mishap(error)
+    last = _callback(engine, "LastCheckpoint")
+    if fault is None or last.saved_step is None:
+        return fault
+    again = f"{_resuming(_folder(engine).folder, allow)} goes on from step {last.saved_step}"
+    return UserError(fault.what, f"{fault.remedy}; {again}", fault.where)
 
 
 def _finish(engine: Engine, metrics: Mapping[str, float], baselines: Baselines, best: Path | None) -> None:

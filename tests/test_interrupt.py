@@ -13,6 +13,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 OPTIONS = ["--model.dropout=0.2", "--trainer.max_steps=18", "--trainer.val_check_interval=5"]
 
@@ -107,6 +108,22 @@ def test_a_signal_stops_the_run_after_the_batch(command, tiny, at, number, code)
     summary = json.loads((tiny / "runs" / "stopped" / "summary.json").read_text())
     assert (summary["status"], summary["steps"]) == ("interrupted", 7)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_memory_that_runs_out(command, train, at, whole, weights, tiny):
+    """One line says how the run goes on, and it does."""
+
+    def run_out():
+        torch.empty(2**50)
+
+    disarm = at(7, run_out)
+    outcome = command("run", "tiny", *OPTIONS, "--name", "full")
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("dlmkit: the memory of this machine is full: 4 PiB more were asked for; give a smaller")
+    assert line.endswith("; dlmkit run --resume runs/full goes on from step 5")
+    disarm()
+    same_end(train("--resume", "runs/full"), whole, weights)
 
 
 def test_signals_are_handed_back_after_a_run(train):

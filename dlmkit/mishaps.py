@@ -1,0 +1,47 @@
+"""What befalls a command though recipe and code are right: a full memory or disk, a number format that is lacking."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from dlmkit.errors import UserError
+
+__all__ = ["mishap"]
+
+_ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTPE]iB)")
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+_SMALLER = "give a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it) or a smaller net"
+
+
+def mishap(error: BaseException) -> UserError | None:
+    """Tell a mishap in one line.
+
+    Args:
+        error: What was raised; by torch, numpy or the operating system.
+
+    Returns:
+        The line, or None if the error is something else.
+    """
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError":
+        return UserError(f"the memory of the device is full{_asked(text)}", _SMALLER)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
+        return UserError(f"the memory of this machine is full{_asked(text)}", _SMALLER)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = str(error.filename) if error.filename else ""
+        return UserError("there is no room left on the disk", "make room, and start again", where)
+    if isinstance(error, RuntimeError) and "could not create a primitive" in text:
+        what = "this processor cannot compute the net in that number format (bfloat16 needs AVX-512 or AMX)"
+        return UserError(what, "leave trainer.precision out", "trainer.precision")
+    return None
+
+
+def _asked(text: str) -> str:
+    found = _ASKED.search(text)
+    if found is None:
+        return ""
+    size, unit = float(found[1]), _UNITS.index(found[2])
+    while size >= 1024 and unit + 1 < len(_UNITS):
+        size, unit = size / 1024, unit + 1
+    return f": {size:.4g} {_UNITS[unit]} more were asked for"
