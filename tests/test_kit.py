@@ -708,11 +708,12 @@ def test_options_by_which_a_task_makes_itself_small(plugin: Plugin) -> None:
     assert "width: 3" in (folder / "config.yaml").read_text()
 
 
-def test_two_processes_are_compared_with_plain_steps_of_every_optimiser():
+def test_two_processes_are_compared_with_plain_steps_of_every_optimiser_in_float64():
     from types import SimpleNamespace
 
     from dlmkit import Adversarial
 
-    words = process_checks._calm_words(SimpleNamespace(task_type=Adversarial))
+    *words, precision = process_checks._calm_words(SimpleNamespace(task_type=Adversarial))
+    assert precision == "--trainer.precision=64-true"
     assert {word.partition("=")[0] for word in words} == {"--model.optimizer", "--model.discriminator_optimizer"}
     assert all("torch.optim.SGD" in word for word in words)

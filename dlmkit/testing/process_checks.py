@@ -26,7 +26,7 @@ from dlmkit.testing.subject import Subject, arguments, recipe_callbacks
 __all__ = ["calmed", "gradient", "two_processes_one_gradient", "two_real_processes"]
 
 _TOLERANCE = 1e-6  # of the largest gradient; float64 would give 1e-15, but a loss may be computed in float32 by design
-_UPDATE_TOLERANCE = 1e-3  # of the largest update, in float32
+_UPDATE_TOLERANCE = 1e-5  # of the largest update; likewise
 _PARTS = "let batch(…, rank, world) give part rank of the very batch that (…, 0, 1) gives"
 _LIMIT = 300.0  # seconds
 _NOISE = "let the data module draw the noise and put it into the batch, so that every process has its share of it"
@@ -177,11 +177,12 @@ def two_real_processes(subject: Subject) -> str:
 
 
 def _calm_words(subject: Subject) -> list[str]:
-    """Options that make a run comparable: no dropout, and an optimiser that does not enlarge rounding errors."""
+    """Options that make a run comparable: no dropout, float64, an optimiser that does not enlarge rounding errors."""
     options = arguments(subject.task_type)
     words = [f"--model.{name}=0.0" for name, value in options.items() if "dropout" in name and isinstance(value, float)]
     calm = '{"class_path":"torch.optim.SGD","init_args":{"lr":0.01}}'
-    return words + [f"--model.{name}={calm}" for name in options if name.endswith("optimizer")]
+    words += [f"--model.{name}={calm}" for name in options if name.endswith("optimizer")]
+    return [*words, "--trainer.precision=64-true"]
 
 
 def _own_noise(task: nn.Module) -> str:
@@ -211,7 +212,8 @@ def _start(words: list[str]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
-        remedy = "dlmkit run with --trainer.devices=2 --trainer.strategy=ddp --trainer.accelerator=cpu shows all of it"
+        options = "--trainer.devices=2 --trainer.strategy=ddp --trainer.accelerator=cpu --trainer.precision=64-true"
+        remedy = f"dlmkit run with {options} shows all of it"
         raise UserError(f"two processes end with: {_reason(output)}", remedy)
 
 

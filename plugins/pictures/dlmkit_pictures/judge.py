@@ -5,7 +5,9 @@ Dimensions: N pictures, C channels, H side, F features, K classes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,8 +53,9 @@ class Judge:
     """
 
     def __init__(self, pictures: Tensor, labels: Tensor, seed: int = 0, steps: int = 400) -> None:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.inference_mode(False):
+        with _single_precision(), torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.inference_mode(False):
             torch.manual_seed(seed)
+            pictures = pictures.float()
             self.features = _features(pictures.shape[1])
             self.classes = nn.Linear(64, int(labels.max()) + 1)
             self._train(pictures, labels, steps)
@@ -106,8 +109,9 @@ class Judge:
     @torch.no_grad()
     def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, F) and probabilities of the classes (N, K) of pictures (N, C, H, H)."""
-        features = torch.cat([self.features(part.float().cpu()) for part in pictures.split(500)])
-        return features, torch.softmax(self.classes(features), dim=1)
+        with _single_precision():
+            features = torch.cat([self.features(part.float().cpu()) for part in pictures.split(500)])
+            return features, torch.softmax(self.classes(features), dim=1)
 
     def accuracy(self, pictures: Tensor, labels: Tensor) -> float:
         """The share of real pictures that it tells rightly: how far it can be trusted."""
@@ -144,6 +148,18 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ s2 @ root).clip(min=0)).sum()
     return float(((m1 - m2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * cross)
+
+
+@contextlib.contextmanager
+def _single_precision() -> Iterator[None]:
+    """Judge in float32, on the CPU, whatever the precision of the run that asks."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _features(channels: int) -> nn.Sequential:

@@ -95,3 +95,19 @@ def test_frechet_distance_by_another_way():
     cross = np.sqrt(np.linalg.eigvals(s1 @ s2).astype(complex)).real.sum()
     expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * cross
     assert frechet_distance(one, other) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("precision", ["float64", "autocast"])
+def test_the_judge_is_the_same_at_every_precision(precision):
+    pictures, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 4
+    plain = Judge(pictures, labels, steps=2).look(pictures)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if precision == "float64" else before)
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+            given = pictures.double() if precision == "float64" else pictures
+            other = Judge(given, labels, steps=2).look(given)
+        assert torch.get_default_dtype() == (torch.float64 if precision == "float64" else before)
+    finally:
+        torch.set_default_dtype(before)
+    assert all(torch.equal(a, b) for a, b in zip(plain, other, strict=True))
