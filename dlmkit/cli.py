@@ -14,8 +14,9 @@ from dlmkit.mishaps import mishap
 
 __all__ = ["main", "parse", "parser"]
 
-_ALLOW = "also let the recipe name classes of this package (repeat for several)"
+_SHOW_EVERY = "show at every Nth validation; 0: at the test only (default: 1)"
 _CHECKPOINT = "best, last, or a file of the checkpoints folder (default: best)"
+_ALLOW = "also let the recipe name classes of this package (repeat for several)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,15 +168,18 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:  # type: ignore[ty
         "--wandb-project", metavar="NAME", help="the project to track in (default: dlmkit); implies --wandb"
     )
     run.add_argument("--wandb-checkpoints", action="store_true", help="keep checkpoints as artifacts; implies --wandb")
-    run.add_argument(
-        "--show-every",
-        metavar="N",
-        type=int,
-        default=1,
-        help="show at every Nth validation; 0: at the test only (default: 1)",
-    )
-    run.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
-    run.set_defaults(takes_overrides=True)
+    run.add_argument("--show-every", metavar="N", type=int, default=1, help=_SHOW_EVERY)
+    _take_recipe_options(run)
+
+
+def _take_run(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("run", metavar="RUN", help="the run's folder")
+    verb.add_argument("--checkpoint", metavar="FILE", default="best", help=_CHECKPOINT)
+
+
+def _take_recipe_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
+    verb.set_defaults(takes_overrides=True)
 
 
 def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -186,10 +190,8 @@ def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
         "Test a finished run again, with its best checkpoint or another.",
         "  dlmkit test runs/lstm-20261124-101500\n  dlmkit test runs/first-try --data.source=other.txt",
     )
-    test.add_argument("run", metavar="RUN", help="the run's folder")
-    test.add_argument("--checkpoint", metavar="FILE", default="best", help=_CHECKPOINT)
-    test.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
-    test.set_defaults(takes_overrides=True)
+    _take_run(test)
+    _take_recipe_options(test)
 
     sample = _verb(
         verbs,
@@ -199,13 +201,11 @@ def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
         "  dlmkit sample runs/first-try\n"
         '  dlmkit sample runs/first-try --prompt "def " -n 3 --temperature=0.5 --length=200',
     )
-    sample.add_argument("run", metavar="RUN", help="the run's folder")
+    _take_run(sample)
     sample.add_argument("--prompt", help="what to begin with")
     sample.add_argument("-n", type=int, default=1, metavar="N", help="how many (default: 1)")
-    sample.add_argument("--checkpoint", metavar="FILE", default="best", help=_CHECKPOINT)
     sample.add_argument("--out", metavar="DIR", help="where pictures and sounds go (default: RUN/samples)")
-    sample.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
-    sample.set_defaults(takes_overrides=True)
+    _take_recipe_options(sample)
 
 
 def _add_comparing(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -239,8 +239,7 @@ def _add_comparing(verbs: argparse._SubParsersAction) -> None:  # type: ignore[t
     check.add_argument("--plugin", metavar="NAME", help="run the conformance kit on this plugin")
     check.add_argument("--slow", action="store_true", help="with --plugin: also what starts several processes")
     check.add_argument("--config", metavar="RECIPE", action="append", default=[], help="lay another recipe on top")
-    check.add_argument("--allow", metavar="PACKAGE", action="append", default=[], help=_ALLOW)
-    check.set_defaults(takes_overrides=True)
+    _take_recipe_options(check)
 
 
 def _add_catalogue(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]

@@ -22,6 +22,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from dlmkit import plugins
+from dlmkit.callbacks.checkpoints import WholeFiles
 from dlmkit.data.module import DataModule
 from dlmkit.diagnosis import diagnose, fill_defaults
 from dlmkit.errors import Faults, UserError
@@ -185,9 +186,11 @@ class Engine(LightningCLI):
         settings["logger"] = settings.get("logger") or False
         settings |= {"enable_progress_bar": False, "enable_model_summary": False} | self.trainer_options
         try:
-            return Trainer(**settings)
+            trainer = Trainer(**settings)
         except (MisconfigurationException, ValueError, TypeError, RuntimeError, ModuleNotFoundError) as error:
             raise _trainer_fault(self.recipe, settings, error) from error
+        WholeFiles.serve(trainer)
+        return trainer
 
     def _write_links_back(self) -> None:
         """Complete the configuration with what the data said; contradict what was typed otherwise."""

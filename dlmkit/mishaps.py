@@ -9,8 +9,6 @@ from dlmkit.errors import UserError
 
 __all__ = ["mishap"]
 
-_ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTPE]iB)")
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SMALLER = "give a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it) or a smaller net"
 
 
@@ -29,8 +27,7 @@ def mishap(error: BaseException) -> UserError | None:
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
         return UserError(f"the memory of this machine is full{_asked(text)}", _SMALLER)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = str(error.filename) if error.filename else ""
-        return UserError("there is no room left on the disk", "make room, and start again", where)
+        return UserError("there is no room left on the disk", "make room, and start again", str(error.filename or ""))
     if isinstance(error, RuntimeError) and "could not create a primitive" in text:
         what = "this processor cannot compute the net in that number format (bfloat16 needs AVX-512 or AMX)"
         return UserError(what, "leave trainer.precision out", "trainer.precision")
@@ -38,10 +35,8 @@ def mishap(error: BaseException) -> UserError | None:
 
 
 def _asked(text: str) -> str:
-    found = _ASKED.search(text)
+    found = re.search(r"allocate ([\d.]+) ?(bytes|\w+iB)", text)
     if found is None:
         return ""
-    size, unit = float(found[1]), _UNITS.index(found[2])
-    while size >= 1024 and unit + 1 < len(_UNITS):
-        size, unit = size / 1024, unit + 1
-    return f": {size:.4g} {_UNITS[unit]} more were asked for"
+    size, unit = (float(found[1]) / 2**30, "GiB") if found[2] == "bytes" else (float(found[1]), found[2])
+    return f": {size:.3g} {unit} more were asked for"

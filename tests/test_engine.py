@@ -268,7 +268,9 @@ def test_a_validation_is_foreseen_and_nothing_is_saved_before_it(built, settings
             if not trainer.sanity_checking:
                 events.append(("validation",))
 
-    last = LastCheckpoint(pace=-1.0, final_validation=final)
+    last = LastCheckpoint(pace=-1.0)
+    if not final:
+        last._ask_for_validation = lambda trainer: None
     last.path = tmp_path / "last.ckpt"
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     trainer = Trainer(**{"max_epochs": 3, "callbacks": [Watch(), last], **quiet, **settings})

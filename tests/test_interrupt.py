@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -120,9 +122,33 @@ def test_memory_that_runs_out(command, train, at, whole, weights, tiny):
     outcome = command("run", "tiny", *OPTIONS, "--name", "full")
     assert outcome.code == 2
     (line,) = outcome.err.splitlines()
-    assert line.startswith("dlmkit: the memory of this machine is full: 4 PiB more were asked for; give a smaller")
+    assert line.startswith(
+        "dlmkit: the memory of this machine is full: 4.19e+06 GiB more were asked for; give a smaller"
+    )
     assert line.endswith("; dlmkit run --resume runs/full goes on from step 5")
     disarm()
+    same_end(train("--resume", "runs/full"), whole, weights)
+
+
+def test_a_disk_that_gets_full(command, train, whole, weights, monkeypatch, tiny):
+    """The checkpoint from before is whole, and the run goes on from it; nothing unfinished is left."""
+    saved, sync = [], os.fsync
+
+    def full(file):
+        saved.append(file)
+        if len(saved) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        patch.setattr(tempfile, "mkstemp", lambda *args, **kwargs: pytest.fail("on another file system, maybe"))
+        outcome = command("run", "tiny", *OPTIONS, "--name", "full")
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert re.match(r"dlmkit: runs/full/checkpoints/\w+\.ckpt: there is no room left on the disk; make room", line)
+    assert re.search(r"; dlmkit run --resume runs/full goes on from step \d+$", line)
+    assert {path.name for path in (tiny / "runs/full/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     same_end(train("--resume", "runs/full"), whole, weights)
 
 
@@ -182,7 +208,7 @@ def test_a_run_killed_between_any_two_batches(command, train, at, whole, weights
     """A checkpoint after each batch, as a slow run has them; killed in the middle of the next."""
     from dlmkit.callbacks.checkpoints import LastCheckpoint
 
-    monkeypatch.setattr(LastCheckpoint.__init__, "__defaults__", (0.0, True))
+    monkeypatch.setattr(LastCheckpoint.__init__, "__defaults__", (0.0,))
     for step in (3, 9, 10, 16):
         disarm = at(step, die)
         with pytest.raises(Killed), contextlib.redirect_stdout(None):

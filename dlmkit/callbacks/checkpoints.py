@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import threading
 import time
@@ -9,10 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-__all__ = ["Interrupted", "LastCheckpoint"]
+__all__ = ["Interrupted", "LastCheckpoint", "WholeFiles"]
 
 
 class Interrupted(Exception):
@@ -28,6 +33,48 @@ class Interrupted(Exception):
         self.signum, self.step = signum, step
 
 
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint so that at any moment there is the old one or the new one, whole.
+
+    Lightning writes it into the folder for temporary files, and moves it. Between two file systems that is a copy, of
+    which a half is left when the process is killed or the disk is full. Here it is written beside its final place,
+    brought to the disk, and renamed.
+    """
+
+    @classmethod
+    def serve(cls, trainer: Trainer) -> None:
+        """Let a trainer's checkpoints be written so, unless its strategy or the recipe has a way of its own."""
+        strategy = trainer.strategy
+        if isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)) and strategy._checkpoint_io is None:
+            strategy.checkpoint_io = cls()
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: What Lightning has gathered.
+            path: Its file.
+            storage_options: Not used.
+
+        Raises:
+            OSError: If it cannot be written; what was there before is still there then.
+        """
+        content, target = io.BytesIO(), Path(path)
+        torch.save(checkpoint, content)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f"{target.name}.part")
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(target)
+        except OSError as fault:
+            raise OSError(fault.errno, fault.strerror, str(target)) from fault
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
 class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt``, and stops a run on Ctrl-C or SIGTERM without losing it.
 
@@ -39,12 +86,10 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         pace: Seconds between two checkpoints.
-        final_validation: Whether there is that validation at the end.
     """
 
-    def __init__(self, pace: float = 60.0, final_validation: bool = True) -> None:
+    def __init__(self, pace: float = 60.0) -> None:
         self.pace = pace
-        self.final_validation = final_validation
         self._final = False
         self.path: Path | None = None
         self.saved_step: int | None = None
@@ -117,14 +162,14 @@ class LastCheckpoint(Checkpoint):
 
     def _ask_for_validation(self, trainer: Trainer) -> None:
         """Lightning validates before it stops early, and this is how it is told to."""
-        if self.final_validation and trainer.enable_validation:
+        if trainer.enable_validation:
             self._final = trainer.should_stop = True
             if trainer.check_val_every_n_epoch is not None:
                 trainer.check_val_every_n_epoch = 1
 
     def _save(self, trainer: Trainer) -> None:
         if self.path is not None:
-            trainer.save_checkpoint(self.path)  # writes beside it, then renames
+            trainer.save_checkpoint(self.path)
             self._saved_at, self.saved_step = time.monotonic(), trainer.global_step
 
     def _asked(self, signum: int, frame: FrameType | None) -> None:
