@@ -70,7 +70,10 @@ def parse(words: list[str]) -> argparse.Namespace:
     if stray is not None:
         name = stray.partition("=")[0]
         known = [s for a in options.own._actions for s in a.option_strings]
-        remedy = did_you_mean(name, known, f"dlmkit {options.verb_name} --help shows its options")
+        otherwise = f"dlmkit {options.verb_name} --help shows its options"
+        if options.takes_overrides and name.startswith("--"):
+            otherwise = f"is --model.{name[2:]}, --data.{name[2:]} or --trainer.{name[2:]} meant?"
+        remedy = did_you_mean(name, known, otherwise)
         where = "command line" if options.takes_overrides else ""
         raise UserError(f"{name} is no option of {options.verb_name}", remedy, where)
     options.overrides = rest
@@ -203,7 +206,7 @@ def _add_using(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
     )
     _take_run(sample)
     sample.add_argument("--prompt", help="what to begin with")
-    sample.add_argument("-n", type=int, default=1, metavar="N", help="how many (default: 1)")
+    sample.add_argument("-n", type=int, metavar="N", help="how many (default: the task's own)")
     sample.add_argument("--out", metavar="DIR", help="where pictures and sounds go (default: RUN/samples)")
     _take_recipe_options(sample)
 

@@ -52,9 +52,10 @@ def fill_defaults(config: dict[str, Any], types: Mapping[str, type]) -> dict[str
         filled = {name: _filled(value, defaults.get(name)) if name in names else value for name, value in args.items()}
         out[word] = {**config[word], "init_args": filled}
     callbacks = (config.get("trainer") or {}).get("callbacks")
-    if callbacks is not None:
-        listed = callbacks if isinstance(callbacks, list) else [callbacks]
-        full = [_in_full(callback, _HOMES["Callback"]) for callback in listed]
+    if isinstance(callbacks, (str, dict)):
+        callbacks = [callbacks]
+    if isinstance(callbacks, list):
+        full = [_in_full(callback, _HOMES["Callback"]) for callback in callbacks]
         out["trainer"] = {**config["trainer"], "callbacks": full}
     return out
 
@@ -163,7 +164,9 @@ def _class_faults(
     for name, value in args.items():
         below = (*key, name)
         if name not in names:
-            remedy = did_you_mean(name, names, f"dlmkit show {owner} lists its options")
+            shown = owner != cls.__qualname__  # a plugin's, by its name
+            otherwise = f"dlmkit show {owner} lists its options" if shown else f"it takes {', '.join(names)}"
+            remedy = did_you_mean(name, names, otherwise)
             yield recipe.fault(below, f"{_shown(recipe, below)} is no option of {owner}", remedy)
         else:
             home = _home(cls, name)
@@ -172,7 +175,9 @@ def _class_faults(
     given = {*args, *linked, *_given_later(cls)}
     for name in (n for n in names if n not in given and _is_required(cls, n)):
         option = plain_type(option_type(cls, name))
-        yield recipe.fault(key, f"{owner} needs {name}", f"give {'.'.join(key)}.{name} ({option})")
+        data = next((e.name for e in recipe.used if e.kind == "data" and key == ("model", "init_args")), "")
+        otherwise = f", or data that tell it, which {data} does not" if data else ""
+        yield recipe.fault(key, f"{owner} needs {name}", f"give {'.'.join(key)}.{name} ({option}){otherwise}")
 
 
 def _given_later(cls: type) -> list[str]:

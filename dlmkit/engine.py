@@ -98,9 +98,9 @@ class Engine(LightningCLI):
     def _take_typed(self) -> dict[str, Any]:
         """Values that the user gave for what the data knows; they are compared with it once it is built."""
         given = self.recipe.config["model"].get("init_args") or {}
+        typed = self.recipe.typed(("model",))
         taken = {name: given.pop(name) for name in self.links if name in given}
         if self.recipe.saved:  # the run wrote them; the checkpoint will tell if they have changed
-            typed = self.recipe.typed(("model",))
             return {name: value for name, value in taken.items() if name in typed}
         return taken
 

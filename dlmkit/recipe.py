@@ -291,6 +291,13 @@ def _note(places: dict[Key, str], key: Key, name: str, node: yaml.Node) -> Key:
 def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Key) -> None:
     """Merge a mapping into the recipe: mappings merge, ``word+`` adds to the list ``word``, all else replaces."""
     base = _at(recipe.config, key)
+    if len(key) > 1 and "class_path" in base and not _CLASS_KEYS & over.keys():  # optimizer: {lr: 0.1}
+        over = {"init_args": over}
+        places = {(*key, "init_args", *k[len(key) :]) if k[: len(key)] == key else k: p for k, p in places.items()}
+    elif len(key) > 1 and _CLASS_KEYS & over.keys() and not _CLASS_KEYS & base.keys():  # the long form laid over that
+        kept = {} if "class_path" in over else dict(base)
+        base.clear()
+        base.update({"init_args": kept} if kept else {})
     path = over.get("class_path")
     if path is not None and not _classes(key, path) & _classes(key, base.get("class_path", path)):
         base.pop("init_args", None)  # they belonged to the other class

@@ -150,7 +150,8 @@ class ProgressLine(Callback):
         for name, loss in trainer.callback_metrics.items():
             if name.startswith("train/") and name.endswith("loss") and not math.isfinite(float(loss)):
                 called = name.removeprefix("train/").replace("_", " ")
-                remedy = "lower the learning rate, or clip gradients (--trainer.gradient_clip_val=1)"
+                later = "lower the learning rate, or clip gradients (--trainer.gradient_clip_val=1)"
+                remedy = later if trainer.global_step > 1 else "look at the loss and at the data"
                 raise UserError(f"the {called} is {float(loss)} at step {trainer.global_step}", remedy)
 
 

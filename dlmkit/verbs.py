@@ -68,6 +68,8 @@ def sample(options: argparse.Namespace) -> int:
     path = folder.checkpoint(options.checkpoint)
     recipe = recipes.from_config(folder.config, folder.folder.name)
     with quiet():
+        import torch
+
         from dlmkit.engine import load_checkpoint, load_task
 
         task: Any = load_task(recipe, _allowed(options))
@@ -75,7 +77,8 @@ def sample(options: argparse.Namespace) -> int:
         task.eval()
         if not callable(getattr(task, "sample", None)):
             raise UserError(f"{recipe.name} has nothing that generates", "look at its media folder", str(folder.folder))
-        media = task.sample(**_sample_options(type(task), options))
+        with torch.no_grad():
+            media = task.sample(**_sample_options(type(task), options))
         _print_media(media, Path(options.out or folder.folder / "samples"))
     return 0
 
@@ -462,7 +465,7 @@ def _sample_options(cls: type, options: argparse.Namespace) -> dict[str, Any]:
 
     from dlmkit.errors import did_you_mean
 
-    if options.n < 1:
+    if options.n is not None and options.n < 1:
         raise UserError(f"-n is {options.n}", "give at least 1")
     parser = ArgumentParser(exit_on_error=False)
     names = parser.add_method_arguments(cls, "sample", fail_untyped=False)
@@ -472,7 +475,7 @@ def _sample_options(cls: type, options: argparse.Namespace) -> dict[str, Any]:
             what = f"--{name} is no option of {cls.__name__}'s sample"
             raise UserError(what, did_you_mean(name, names, f"it takes {', '.join('--' + n for n in names)}"))
         _require_type(cls, names, name, value)
-    given |= {"n": options.n} | ({} if options.prompt is None else {"prompt": options.prompt})
+    given |= {name: value for name in ("n", "prompt") if (value := getattr(options, name)) is not None}
     result: dict[str, Any] = parser.instantiate_classes(parser.parse_object(given)).as_dict()
     return result
 

@@ -6,6 +6,7 @@ import re
 import textwrap
 
 import pytest
+import torch
 
 RECIPE = """\
 model:
@@ -311,7 +312,8 @@ def test_a_word_where_a_truth_is_wanted(train, write):
 
 def test_what_the_data_does_not_tell_must_be_given(told, train):
     (line,) = told(recipe("class_path: beats", "class_path: bare"))
-    assert line == "my.yaml:3: tiny needs vocab_size; give model.init_args.vocab_size (int)"
+    remedy = "give model.init_args.vocab_size (int), or data that tell it, which bare does not"
+    assert line == f"my.yaml:3: tiny needs vocab_size; {remedy}"
     train("my.yaml", "--model.vocab_size=6")
 
 
@@ -400,16 +402,39 @@ def test_an_error_in_a_task_is_its_authors_and_keeps_its_traceback(train, monkey
         train("tiny")
 
 
+@pytest.mark.parametrize("part, name", [(0, "the loss"), (1, "share")])
+def test_a_loss_or_metric_for_each_example(command, monkeypatch, part, name):
+    from dlmkit_tiny.task import Tiny
+
+    loss, share = torch.zeros((), requires_grad=True), torch.ones(())
+    out = [loss, {"share": share}] if part else [loss.expand(3), {}]
+    monkeypatch.setattr(Tiny, "loss", lambda task, batch: (out[0], {n: v.expand(3) for n, v in out[1].items()}))
+    outcome = command("run", "tiny")
+    assert (outcome.code, outcome.err) == (2, f"dlmkit: {name} has the shape (3,); return its mean\n")
+
+
+def test_a_loss_that_is_no_number_from_the_start(command, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    whole = Tiny.loss
+    monkeypatch.setattr(Tiny, "loss", lambda task, batch: whole(task, batch) * float("nan"))
+    (line,) = command("run", "tiny", "--trainer.limit_val_batches=0").faults
+    assert line == "the loss is nan at step 1; look at the loss and at the data"
+
+
 def test_a_loss_that_is_no_number_stops_the_run(command, monkeypatch):
     from dlmkit_tiny.task import Tiny
 
     whole = Tiny.loss
-    monkeypatch.setattr(Tiny, "loss", lambda task, batch: whole(task, batch) * float("nan") if task.training else 0)
-    monkeypatch.setattr(Tiny, "validation_step", lambda task, batch, index: None)
+
+    def loss(task, batch):
+        return whole(task, batch) * (float("nan") if task.trainer.global_step == 2 else 1.0)
+
+    monkeypatch.setattr(Tiny, "loss", loss)
     outcome = command("run", "tiny", "--trainer.limit_val_batches=0")
     assert outcome.code == 2
     (line,) = outcome.faults
-    assert re.match(r"the loss is nan at step \d+; lower the learning rate", line)
+    assert re.match(r"the loss is nan at step \d+; lower the learning rate, or clip gradients", line)
 
 
 # ------------------------------------------------------------------------------------------------ several at once
@@ -428,7 +453,7 @@ def test_what_is_missing_is_told_with_the_rest(told):
         """
     )
     assert [re.match(r"my.yaml:(\d+): ", line)[1] for line in lines] == ["4", "3", "7"]
-    assert lines[1] == "my.yaml:3: needy needs needed; give model.init_args.needed (int)"
+    assert lines[1].startswith("my.yaml:3: needy needs needed; give model.init_args.needed (int), or data that tell it")
 
 
 def test_all_faults_of_the_top_level_are_told_at_once(told):

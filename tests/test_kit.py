@@ -477,6 +477,12 @@ def test_loss_that_is_no_number(plugin: Plugin) -> None:
     assert "the loss is nan at step" in advice(run_checks.recipe_trains, subject)
 
 
+def test_loss_that_is_no_number_though_its_gradient_is(plugin: Plugin) -> None:
+    subject = plugin((".square().mean()", ".square().mean() + float('nan')"))
+    for check in (training_checks.overfits_one_batch, training_checks.saves_and_reloads):
+        assert "nan" in advice(check, subject)
+
+
 def test_run_that_warns(plugin: Plugin) -> None:
     subject = plugin(("        return (self.net(", "        warnings.warn('mind the gap')\n        return (self.net("))
     found = advice(run_checks.recipe_trains, subject)

@@ -209,6 +209,25 @@ def test_mappings_merge_and_lists_replace(base, write):
     assert recipe.name == "my"
 
 
+@pytest.mark.parametrize(
+    "below, above, expected",
+    [
+        ("{class_path: A, init_args: {eps: 1}}", "{lr: 2}", {"class_path": "A", "init_args": {"eps": 1, "lr": 2}}),
+        ("{eps: 1}", "{lr: 2}", {"eps": 1, "lr": 2}),
+        ("{eps: 1}", "{init_args: {lr: 2}}", {"init_args": {"eps": 1, "lr": 2}}),
+        ("{eps: 1}", "{class_path: A, init_args: {lr: 2}}", {"class_path": "A", "init_args": {"lr": 2}}),
+    ],
+)
+def test_a_short_form_and_a_long_one(tiny, write, below, above, expected):
+    model = "model: {{class_path: tiny, init_args: {{optimizer: {}}}}}\ndata: beats\n"
+    write("below.yaml", model.format(below))
+    over = write("over.yaml", f"extends: below.yaml\nmodel:\n  init_args:\n    optimizer: {above}\n")
+    recipe = read(str(over))
+    assert model_args(recipe)["optimizer"] == expected
+    inner = ("init_args", "lr") if "init_args" in expected else ("lr",)
+    assert recipe.place(("model", "init_args", "optimizer", *inner)) == "over.yaml:4"
+
+
 def test_another_class_drops_the_options_of_the_one_before(base, write):
     optimizer = "model: {init_args: {optimizer: {class_path: torch.optim.Adam, init_args: {eps: 1e-5}}}}"
     recipe = read(str(write("my.yaml", f"extends: base.yaml\n{optimizer}\n")))

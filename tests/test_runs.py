@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from dlmkit import runs
 from dlmkit.errors import UserError
@@ -370,6 +371,37 @@ def test_another_network_cannot_be_resumed(refused, train):
     for option in ("--model.width=9", "--data.symbols=7", "--model.bias=false"):
         (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9", option)
         assert line.startswith("runs/first/checkpoints/last.ckpt: the checkpoint is of another network"), option
+
+
+def test_what_the_data_tells_may_be_typed_when_resuming(refused, train):
+    folder = train("tiny", name="first")
+    (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9", "--model.vocab_size=7")
+    assert "vocab_size is 7, but the data says 6" in line
+    train("--resume", folder, "--trainer.max_steps=9", "--model.vocab_size=6")
+
+
+def test_how_many_are_sampled_is_the_task_s_own_unless_it_is_said(command, train, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    from dlmkit import Text
+
+    def sample(self, prompt: str = "", n: int = 3) -> list[Text]:
+        assert not torch.is_grad_enabled() and not self.training
+        return [Text("abc")] * n
+
+    monkeypatch.setattr(Tiny, "sample", sample)
+    folder = train("tiny", name="first")
+    for words, count in (([], 3), (["-n", 2], 2)):
+        outcome = command("sample", folder, *words)
+        assert (outcome.code, outcome.out.count("abc")) == (0, count)
+
+
+def test_a_show_that_fails_is_told_with_its_place(command, tiny, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    monkeypatch.setattr(Tiny, "show", lambda task, batch: {"picture": batch["image"]})
+    said = " ".join(command("run", "tiny").out.split())
+    assert re.search(r"test_runs\.py:\d+: show of Tiny failed: KeyError: 'image'; the run went on without", said)
 
 
 def test_another_optimiser_cannot_be_resumed(refused, train):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ class ShowMedia(Callback):
         except UserError as error:
             self.faults.append(f"{what}: {error}")
         except Exception as error:
-            self.faults.append(f"{what} failed: {type(error).__name__}: {error}")
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+            place = f"{frames[0].filename}:{frames[0].lineno}: " if frames else ""
+            self.faults.append(f"{place}{what} failed: {type(error).__name__}: {error}")
         else:
             self.latest |= files
             self.latest_media |= media

@@ -62,6 +62,8 @@ def _check(name: str) -> None:
         near = re.sub(r"[^a-z0-9]+", "-", words).lstrip("-0123456789").rstrip("-")
         remedy = f"write {near}" if near else "write lower-case words joined by -, such as my-net"
         raise UserError(f"{name!r} is no name for a plugin", remedy)
+    if name.startswith("dlmkit"):
+        raise UserError(f"{name} begins with dlmkit, which is put in front anyway", "leave it out")
     if len(name) > 40:
         raise UserError(f"{name} has {len(name)} characters", "give at most 40: people will type it")
     if keyword.iskeyword(name.replace("-", "_")) or keyword.iskeyword(_class_name(name)):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.data.module import Batch
+from dlmkit.errors import UserError
 from dlmkit.media import Media
 from dlmkit.schedules import RunSchedule
 from dlmkit.tasks.plateau import StepOnPlateau
@@ -26,8 +27,17 @@ Metrics = Mapping[str, Tensor | tuple[Tensor, int]]
 
 
 def with_metrics(out: Tensor | tuple[Tensor, Metrics]) -> tuple[Tensor, Metrics]:
-    """What a loss function returns, with no metrics where it returns none."""
-    return out if isinstance(out, tuple) else (out, {})
+    """What a loss function returns, with no metrics where it returns none.
+
+    Raises:
+        UserError: If the loss or a metric is not a single number.
+    """
+    loss, metrics = out if isinstance(out, tuple) else (out, {})
+    for name, value in {"the loss": loss, **metrics}.items():
+        number = value[0] if isinstance(value, tuple) else value
+        if number.numel() != 1:
+            raise UserError(f"{name} has the shape {tuple(number.shape)}", "return its mean")
+    return loss, metrics
 
 
 class Task(LightningModule, ABC):
@@ -159,6 +169,4 @@ class Task(LightningModule, ABC):
         Raises:
             UserError: If the task generates nothing.
         """
-        from dlmkit.errors import UserError
-
         raise UserError(f"{type(self).__name__} generates nothing", "look at the run's media folder instead")

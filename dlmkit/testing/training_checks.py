@@ -68,7 +68,7 @@ def overfits_one_batch(subject: Subject) -> str:
     if not losses.values:
         remedy = 'self.log("train/loss", …) in the training step, or return the loss from it'
         raise UserError("the training step tells no loss", remedy, place(subject.task_type))
-    if losses.values[-1] >= losses.goal:
+    if not losses.values[-1] < losses.goal:  # nor if it is nan
         what = f"the loss on one batch went from {losses.values[0]:.4g} to {losses.values[-1]:.4g} in {_PATIENCE} steps"
         remedy = "check that targets fit the output, that activations do not saturate, and the recipe's learning rate"
         raise UserError(what, remedy, str(subject.recipe.path.name))
@@ -203,6 +203,8 @@ def evaluate(task: LightningModule, batch: Any) -> Tensor:
     out = out["loss"] if isinstance(out, dict) else out[0] if isinstance(out, tuple) else out
     if not isinstance(out, Tensor):
         raise UserError(f"the loss is a {type(out).__name__}", "return a tensor", place(type(task)))
+    if not torch.isfinite(out).all():
+        raise UserError(f"the loss of a batch is {float(out):g}", "look for a log or a root of 0", place(type(task)))
     return out
 
 
