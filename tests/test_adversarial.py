@@ -174,9 +174,13 @@ def expected_noise(batch_idx, draws, epoch=0, seed=1, count=4):
 def test_processes_draw_together_what_one_draws(rivals):
     def drawn(rank, world, count):
         rivals._trainer = SimpleNamespace(
-            world_size=world, global_rank=rank, current_epoch=2, state=SimpleNamespace(status="running")
+            world_size=world,
+            global_rank=rank,
+            current_epoch=2,
+            training=True,
+            state=SimpleNamespace(status="running"),
         )
-        rivals._start(5)
+        rivals._begin(5)
         return [rivals.noise(count, 3) for _ in range(2)]
 
     whole, first, second = drawn(0, 1, 6), drawn(0, 2, 3), drawn(1, 2, 3)

@@ -589,7 +589,15 @@ def test_data_that_gives_both_processes_the_same(plugin: Plugin) -> None:
 def test_noise_in_the_loss(plugin: Plugin) -> None:
     subject = plugin(('self.net(batch["input"])', 'self.net(batch["input"] + torch.randn_like(batch["input"]))'))
     found = advice(process_checks.two_processes_one_gradient, subject)
-    assert "the loss draws random numbers; let the data module draw the noise" in found
+    assert "the loss draws random numbers; take self.noise(…)" in found
+
+
+def test_noise_that_processes_draw_together(plugin: Plugin) -> None:
+    noise = 'self.noise(len(batch["input"]), 3).to(batch["input"])'
+    subject = plugin(
+        ('self.net(batch["input"])', f'self.net(batch["input"] + {noise})'), ("x[rank::world]", "x.chunk(world)[rank]")
+    )
+    assert "equal to" in str(process_checks.two_processes_one_gradient(subject))
 
 
 def test_loss_that_mixes_examples(plugin: Plugin) -> None:

@@ -93,6 +93,25 @@ def test_figures_of_unequal_batches_are_means_over_items(train, command, tiny, m
     assert metrics["test/bits_per_character"] == pytest.approx(metrics["test/loss"] / math.log(2))
 
 
+def test_noise_of_a_test_is_the_same_each_time(command, train, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    whole, drawn = Tiny.loss, []
+
+    def loss(task, batch):
+        numbers = [task.noise(4, 2) for _ in range(2)]
+        drawn.append((task.trainer.state.stage.value, torch.stack(numbers)))
+        return whole(task, batch)
+
+    monkeypatch.setattr(Tiny, "loss", loss)
+    folder = train("tiny", "--trainer.max_epochs=2", "--trainer.max_steps=-1")
+    assert command("test", folder).code == 0
+    tests, training = ([d for stage, d in drawn if stage == name] for name in ("test", "train"))
+    assert len(tests) == 4 and torch.equal(torch.stack(tests[:2]), torch.stack(tests[2:]))
+    assert not torch.equal(tests[0], tests[1]) and not torch.equal(tests[0][0], tests[0][1])
+    assert not torch.equal(training[0], training[len(training) // 2])  # the second epoch's
+
+
 def test_a_task_without_samples_says_so():
     from dlmkit import Task
 

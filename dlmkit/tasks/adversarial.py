@@ -6,20 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.data.module import Batch
 from dlmkit.errors import UserError
-from dlmkit.seeds import run_seed
 from dlmkit.tasks.task import Metrics, Task, with_metrics
 
 __all__ = ["Adversarial", "Player"]
@@ -95,8 +92,6 @@ class Adversarial(Task):
         self.discriminator_lr_scheduler = discriminator_lr_scheduler or lr_scheduler
         self.generator_every = generator_every
         self._taken: tuple[Any, int] = (None, 1)
-        self._draws = 0
-        self._batch_idx = 0
 
     def players(self) -> Mapping[str, Player]:
         """Who takes turns, in this order; at least one of them in every round."""
@@ -122,25 +117,6 @@ class Adversarial(Task):
             metrics |= {f"{name}_loss": value, **further}
         return torch.stack([metrics[f"{name}_loss"] for name in self.players()]).sum(), metrics
 
-    def noise(self, count: int, *size: int) -> Tensor:
-        """Standard normal numbers (count, *size), float32: this process's share of what one process would draw.
-
-        In a run they follow from its seed, the epoch, the batch, and how many were drawn for that batch before.
-
-        Args:
-            count: Examples on this process; every process has as many.
-            *size: Numbers for each.
-        """
-        trainer = self._trainer
-        if trainer is None or trainer.state.status != TrainerStatus.RUNNING:
-            return torch.randn(count, *size, device=self.device)
-        known = (run_seed(), self.current_epoch, self._batch_idx, self._draws)
-        self._draws += 1
-        word = int(np.random.SeedSequence(known).generate_state(1)[0])
-        draw = torch.Generator().manual_seed(word)  # on the CPU, so that it is the same on every device
-        whole = torch.randn(count * trainer.world_size, *size, generator=draw)
-        return whole.chunk(trainer.world_size)[trainer.global_rank].to(self.device)
-
     # ------------------------------------------------------------------------------------------------ the round
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
@@ -148,7 +124,7 @@ class Adversarial(Task):
         trainer = self.trainer
         group = trainer.accumulate_grad_batches
         complete = (batch_idx + 1) % group == 0 or batch_idx + 1 == trainer.num_training_batches
-        self._start(batch_idx)
+        self._begin(batch_idx)
         players = self.players()
         optimizers = dict(zip(players, self._optimizers(), strict=True))
         due = {n: p for n, p in players.items() if trainer.global_step % p.every == 0}
@@ -161,19 +137,6 @@ class Adversarial(Task):
             self._update(optimizers[name], name == counted)
         for scheduler in self._schedulers() if complete else ():
             scheduler.step()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """One batch of validation."""
-        self._start(batch_idx)
-        super().validation_step(batch, batch_idx)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """One batch of the test."""
-        self._start(batch_idx)
-        super().test_step(batch, batch_idx)
-
-    def _start(self, batch_idx: int) -> None:
-        self._batch_idx, self._draws = batch_idx, 0
 
     def _backward(self, name: str, batch: Batch, optimizer: LightningOptimizer, group: int) -> None:
         """Add to a player's gradient, and to no other's."""

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
@@ -18,6 +20,7 @@ from dlmkit.data.module import Batch
 from dlmkit.errors import UserError
 from dlmkit.media import Media
 from dlmkit.schedules import RunSchedule
+from dlmkit.seeds import run_seed
 from dlmkit.tasks.plateau import StepOnPlateau
 
 __all__ = ["Metrics", "Task", "with_metrics"]
@@ -72,6 +75,8 @@ class Task(LightningModule, ABC):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
+        self._batch_idx = self._draws = 0
+        self._stands_for: tuple[int, int] | None = None  # rank and number of processes, without their being there
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
 
@@ -101,8 +106,36 @@ class Task(LightningModule, ABC):
         tensor = batch["target"] if "target" in batch else next(iter(batch.values()))
         return tensor.numel() if "target" in batch else len(tensor)
 
+    def noise(self, count: int, *size: int) -> Tensor:
+        """Standard normal numbers (count, *size) for a loss: this process's share of what one process would draw.
+
+        In a run they follow from its seed, the batch, how many were drawn for that batch before, and in training the
+        epoch; so validations and tests of the same weights have the same figures. The processes' parts of a batch are
+        taken to lie one after the other.
+
+        Args:
+            count: Examples on this process; every process has as many.
+            *size: Numbers for each.
+        """
+        trainer = self._trainer
+        running = trainer is not None and trainer.state.status == TrainerStatus.RUNNING
+        if self._stands_for is None and not running:
+            return torch.randn(count, *size, device=self.device)
+        rank, world = self._stands_for or (self.trainer.global_rank, self.trainer.world_size)
+        epoch = self.current_epoch if running and self.trainer.training else 0
+        known = (run_seed() if running else 0, epoch, self._batch_idx, self._draws)
+        self._draws += 1
+        word = int(np.random.SeedSequence(known).generate_state(1)[0])
+        draw = torch.Generator().manual_seed(word)  # on the CPU, so that it is the same on every device
+        whole = torch.randn(count * world, *size, generator=draw)
+        return whole.chunk(world)[rank].to(self.device)
+
+    def _begin(self, batch_idx: int) -> None:
+        self._batch_idx, self._draws = batch_idx, 0
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch of training; the gradient is that of the mean over all processes' items."""
+        self._begin(batch_idx)
         loss, metrics, count = self._evaluate(batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
         self._log_metrics("train", metrics, count)
@@ -110,10 +143,12 @@ class Task(LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """One batch of validation."""
+        self._begin(batch_idx)
         self._evaluation_step("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """One batch of the test."""
+        self._begin(batch_idx)
         self._evaluation_step("test", batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -29,7 +29,7 @@ _TOLERANCE = 1e-6  # of the largest gradient; float64 would give 1e-15, but a lo
 _UPDATE_TOLERANCE = 1e-5  # of the largest update; likewise
 _PARTS = "let batch(…, rank, world) give part rank of the very batch that (…, 0, 1) gives"
 _LIMIT = 300.0  # seconds
-_NOISE = "let the data module draw the noise and put it into the batch, so that every process has its share of it"
+_NOISE = "take self.noise(…), or let the data module put it into the batch, so that every process has its share of it"
 
 
 @check("two processes have the gradient of one")
@@ -97,6 +97,7 @@ def gradient(task: Task, data: DataModule, world: int) -> dict[str, Tensor]:
             _as_double(data.batch("train", 0, index, rank, world)) for index in (0, min(1, data.batches("train") - 1))
         ]
         torch.manual_seed(rank)
+        copied._stands_for = rank, world
         copied.loss(batches[0])
         out = copied.loss(batches[1])
         torch.autograd.backward(out[0] if isinstance(out, tuple) else out)
@@ -119,7 +120,9 @@ def _gradient_fault(subject: Subject, task: Task, data: DataModule, found: str) 
     losses = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        out = copy.deepcopy(task).loss(batch)
+        copied = copy.deepcopy(task)
+        copied._stands_for = 0, 1
+        out = copied.loss(batch)
         losses.append(out[0] if isinstance(out, tuple) else out)
     if not torch.equal(*losses):
         return UserError(f"{what}: the loss draws random numbers", _NOISE, where)
