@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
