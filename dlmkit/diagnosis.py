@@ -20,11 +20,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.errors import UserError, did_you_mean
 from dlmkit.notation import plain_type
-from dlmkit.recipe import Key, Recipe, beside_class_path
+from dlmkit.recipe import CLASS_KEYS, Key, Recipe, beside_class_path
 
 __all__ = ["diagnose", "fill_defaults", "in_words", "option_type"]
 
-_CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 _HOMES = {
     "Optimizer": torch.optim,
     "LRScheduler": torch.optim.lr_scheduler,
@@ -83,7 +82,7 @@ def _filled(value: Any, default: Any) -> Any:
         value = {"class_path": value}
     if not isinstance(value, dict):
         return value
-    if not _CLASS_KEYS & value.keys():
+    if not CLASS_KEYS & value.keys():
         return {"init_args": value}
     path = value.get("class_path", default["class_path"])
     cls = _allowed_class(path) if path != default["class_path"] else None

@@ -19,6 +19,7 @@ from dlmkit import plugins
 from dlmkit.errors import Faults, UserError, did_you_mean
 
 __all__ = [
+    "CLASS_KEYS",
     "COMMAND_LINE",
     "Key",
     "Recipe",
@@ -34,7 +35,7 @@ Key = tuple[str, ...]
 COMMAND_LINE = "command line"
 TOP_LEVEL = ("seed_everything", "model", "data", "trainer")
 _KINDS = {"model": "tasks", "data": "data"}
-_CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+CLASS_KEYS = frozenset(("class_path", "init_args", "dict_kwargs"))
 
 
 @dataclass
@@ -291,10 +292,10 @@ def _note(places: dict[Key, str], key: Key, name: str, node: yaml.Node) -> Key:
 def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Key) -> None:
     """Merge a mapping into the recipe: mappings merge, ``word+`` adds to the list ``word``, all else replaces."""
     base = _at(recipe.config, key)
-    if len(key) > 1 and "class_path" in base and not _CLASS_KEYS & over.keys():  # optimizer: {lr: 0.1}
+    if len(key) > 1 and "class_path" in base and not CLASS_KEYS & over.keys():  # optimizer: {lr: 0.1}
         over = {"init_args": over}
         places = {(*key, "init_args", *k[len(key) :]) if k[: len(key)] == key else k: p for k, p in places.items()}
-    elif len(key) > 1 and _CLASS_KEYS & over.keys() and not _CLASS_KEYS & base.keys():  # the long form laid over that
+    elif len(key) > 1 and CLASS_KEYS & over.keys() and not CLASS_KEYS & base.keys():  # the long form laid over that
         kept = {} if "class_path" in over else dict(base)
         base.clear()
         base.update({"init_args": kept} if kept else {})
@@ -377,7 +378,7 @@ def _override(recipe: Recipe, key: Key, value: Any) -> None:
             parent[full[-1]] = node
         elif not isinstance(node, dict):
             raise UserError(f"--{'.'.join(key)}: {'.'.join(full)} has no keys below it", "", COMMAND_LINE)
-        if "class_path" in node and word not in _CLASS_KEYS:
+        if "class_path" in node and word not in CLASS_KEYS:
             node = _below(node, "init_args")
             full = (*full, "init_args")
         full = (*full, word)
@@ -433,7 +434,7 @@ def beside_class_path(recipe: Recipe, part: dict[str, Any], key: Key) -> list[Us
     return [
         recipe.fault((*key, k), f"{dotted}.{k} stands beside class_path", f"move {k} below init_args")
         for k in part
-        if k not in _CLASS_KEYS
+        if k not in CLASS_KEYS
     ]
 
 

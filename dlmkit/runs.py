@@ -16,7 +16,7 @@ from typing import Any
 
 from dlmkit.errors import UserError, did_you_mean, names_beside
 
-__all__ = ["Run", "check_parent", "create", "provenance", "write_json", "write_text"]
+__all__ = ["Run", "check_parent", "create", "provenance", "write_json", "write_text", "write_whole"]
 
 _STACK = ("torch", "lightning", "torchmetrics", "jsonargparse", "datasets", "tokenizers", "wandb", "numpy")
 
@@ -146,15 +146,32 @@ def create(runs: Path, name: str | None, recipe: str) -> Path:
             raise UserError(f"cannot be written: {error.strerror}", remedy, str(folder)) from None
 
 
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file beside its place, bring it to the disk and rename it: at any moment the old or the new one is there.
+
+    Raises:
+        OSError: If it cannot be written; it names the file, and what was there before is still there.
+    """
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as fault:
+        raise OSError(fault.errno, fault.strerror, str(path)) from fault
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one stroke, so that a kill leaves the old one or the new one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    """Write UTF-8 as `write_whole` does."""
+    write_whole(path, text.encode())
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON in one stroke."""
+    """Write JSON likewise."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from dlmkit.errors import UserError
+from dlmkit.runs import write_text
 
 __all__ = ["MetricsFile", "wandb_logger", "wandb_ready"]
 
@@ -87,12 +89,11 @@ class MetricsFile(Logger):
         return {k: float(v) for row in self.rows for k, v in row.items() if k not in ("step", "epoch")}
 
     def _write_all(self) -> None:
-        draft = self.path.with_name(f".{self.path.name}")
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        draft.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
 
 
 class _Times:

@@ -133,7 +133,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
         except Interrupted as stop:
             return _stopped(engine, stop, options.allow)
         except (MisconfigurationException, RuntimeError, MemoryError, OSError) as error:
-            fault = _unknown_metric(recipe, error) or _mishap_of_run(engine, error, options.allow)
+            fault = _mishap_of_run(engine, error, options.allow) or _unknown_metric(recipe, error)
             if fault is None:
                 raise
             raise fault from None
@@ -448,7 +448,7 @@ def _baselines(engine: Engine) -> Baselines:
 def _unknown_metric(recipe: Recipe, error: Exception) -> UserError | None:
     """A callback or schedule that waits for a metric which nobody logs, found only by the first validation."""
     text = " ".join(str(error).split()).rstrip(".")
-    if "metric" not in text and "monitor" not in text:
+    if isinstance(error, OSError) or ("metric" not in text and "monitor" not in text):  # a path may have the word
         return None
     return UserError(text, "name one of the metrics that are logged", recipe.place(("trainer", "callbacks")))
 

@@ -132,16 +132,22 @@ def test_memory_that_runs_out(command, train, at, whole, weights, tiny):
 
 def test_a_disk_that_gets_full(command, train, whole, weights, monkeypatch, tiny):
     """The checkpoint from before is whole, and the run goes on from it; nothing unfinished is left."""
-    saved, sync = [], os.fsync
+    from dlmkit.callbacks import checkpoints
+
+    saved, sync, write = [], os.fsync, checkpoints.write_whole
+
+    def counted(path, content):
+        saved.append(path)
+        write(path, content)
 
     def full(file):
-        saved.append(file)
         if len(saved) > 4:
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(file)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
+        patch.setattr(checkpoints, "write_whole", counted)
         patch.setattr(tempfile, "mkstemp", lambda *args, **kwargs: pytest.fail("on another file system, maybe"))
         outcome = command("run", "tiny", *OPTIONS, "--name", "full")
     assert outcome.code == 2

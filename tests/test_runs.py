@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -402,6 +403,20 @@ def test_a_show_that_fails_is_told_with_its_place(command, tiny, monkeypatch):
     monkeypatch.setattr(Tiny, "show", lambda task, batch: {"picture": batch["image"]})
     said = " ".join(command("run", "tiny").out.split())
     assert re.search(r"test_runs\.py:\d+: show of Tiny failed: KeyError: 'image'; the run went on without", said)
+
+
+def test_a_disk_that_is_full_when_figures_are_written(command, monkeypatch, tiny):
+    """The file's name has the word metric in it; that is not what is wrong."""
+    from dlmkit.tracking import MetricsFile
+
+    def full(self, metrics, step=None):
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/first/metrics.csv")
+
+    monkeypatch.setattr(MetricsFile, "log_metrics", full)
+    outcome = command("run", "tiny", "--name", "first")
+    assert outcome.code == 2
+    (line,) = outcome.faults
+    assert line.startswith("runs/first/metrics.csv: there is no room left on the disk; make room")
 
 
 def test_another_optimiser_cannot_be_resumed(refused, train):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import threading
 import time
@@ -16,6 +15,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from dlmkit.runs import write_whole
 
 __all__ = ["Interrupted", "LastCheckpoint", "WholeFiles"]
 
@@ -37,8 +38,7 @@ class WholeFiles(TorchCheckpointIO):
     """Writes a checkpoint so that at any moment there is the old one or the new one, whole.
 
     Lightning writes it into the folder for temporary files, and moves it. Between two file systems that is a copy, of
-    which a half is left when the process is killed or the disk is full. Here it is written beside its final place,
-    brought to the disk, and renamed.
+    which a half is left when the process is killed or the disk is full.
     """
 
     @classmethod
@@ -62,17 +62,7 @@ class WholeFiles(TorchCheckpointIO):
         content, target = io.BytesIO(), Path(path)
         torch.save(checkpoint, content)
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f"{target.name}.part")
-        try:
-            with unfinished.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-        except OSError as fault:
-            raise OSError(fault.errno, fault.strerror, str(target)) from fault
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole(target, content.getbuffer())
 
 
 class LastCheckpoint(Checkpoint):
