@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder with train, val and test_2016_flickr, .de.gz and .en.gz")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--state", type=Path, help="a file to go on from, written after each epoch")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(1234)
@@ -169,8 +170,17 @@ def main() -> None:
     optimizer = torch.optim.Adam(net.parameters())
     parameters = sum(p.numel() for p in net.parameters())
     print(f"{len(pairs['train']):,} pairs, {len(known[0]):,} and {len(known[1]):,} words, {parameters:,} parameters")
-    least, best, started = float("inf"), net.state_dict(), time.perf_counter()
-    for epoch in range(1, given.epochs + 1):
+    done, least, best, spent = 0, float("inf"), net.state_dict(), 0.0
+    if given.state and given.state.exists():
+        state = torch.load(given.state, weights_only=False)
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch"])
+        random.setstate(state["random"])
+        done, least, best, spent = state["epoch"], state["least"], state["best"], state["seconds"]
+        print(f"goes on after epoch {done}")
+    started = time.perf_counter() - spent
+    for epoch in range(done + 1, given.epochs + 1):
         net.train()
         for batch in batches(pairs["train"], shuffle=True):
             optimizer.zero_grad()
@@ -184,6 +194,10 @@ def main() -> None:
         print(f"epoch {epoch}: val loss {loss:.3f} (own words), {time.perf_counter() - started:.0f} s", flush=True)
         if loss < least:
             least, best = loss, copy.deepcopy(net.state_dict())
+        if given.state:
+            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch, "least": least}
+            state |= {"best": best, "seconds": time.perf_counter() - started}
+            torch.save(state | {"torch": torch.get_rng_state(), "random": random.getstate()}, given.state)
     net.load_state_dict(best)
     said = translated(net, [source for source, _ in pairs["test_2016_flickr"]], known[1])
     references = texts["test_2016_flickr"][1]

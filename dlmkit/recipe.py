@@ -29,6 +29,8 @@ __all__ = [
     "locate",
     "parse_overrides",
     "read",
+    "split_overrides",
+    "typed",
 ]
 
 Key = tuple[str, ...]
@@ -348,6 +350,20 @@ def _at(config: Any, key: Key) -> Any:
 
 def parse_overrides(words: Sequence[str]) -> list[tuple[Key, Any]]:
     """Turn ``--a.b=1`` and ``--a.b 1`` into keys and values."""
+    return [(key, typed(text)) for key, text in split_overrides(words)]
+
+
+def typed(text: str) -> Any:
+    """What was typed, as YAML reads it."""
+    try:
+        parsed = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        return text
+    return text if parsed is None and text else parsed
+
+
+def split_overrides(words: Sequence[str]) -> list[tuple[Key, str]]:
+    """Turn ``--a.b=1`` and ``--a.b 1`` into keys and what was typed."""
     out = []
     rest = list(words)
     while rest:
@@ -359,11 +375,7 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[Key, Any]]:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"{name} needs a value", f"write {name}=VALUE", COMMAND_LINE)
             value = rest.pop(0)
-        try:
-            parsed = yaml.load(value, _Loader)
-        except yaml.YAMLError:
-            parsed = value
-        out.append((tuple(name.removeprefix("--").split(".")), value if parsed is None and value else parsed))
+        out.append((tuple(name.removeprefix("--").split(".")), value))
     return out
 
 

@@ -469,18 +469,20 @@ def _sample_options(cls: type, options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"-n is {options.n}", "give at least 1")
     parser = ArgumentParser(exit_on_error=False)
     names = parser.add_method_arguments(cls, "sample", fail_untyped=False)
-    given = {".".join(key): value for key, value in recipes.parse_overrides(options.overrides)}
-    for name, value in given.items():
+    given = {}
+    for key, text in recipes.split_overrides(options.overrides):
+        name = ".".join(key)
         if name not in names:
             what = f"--{name} is no option of {cls.__name__}'s sample"
             raise UserError(what, did_you_mean(name, names, f"it takes {', '.join('--' + n for n in names)}"))
-        _require_type(cls, names, name, value)
+        given[name] = _of_its_type(cls, names, name, text)
     given |= {name: value for name in ("n", "prompt") if (value := getattr(options, name)) is not None}
     result: dict[str, Any] = parser.instantiate_classes(parser.parse_object(given)).as_dict()
     return result
 
 
-def _require_type(cls: type, names: list[str], name: str, value: Any) -> None:
+def _of_its_type(cls: type, names: list[str], name: str, text: str) -> Any:
+    """What was typed for an option, as YAML reads it; or as it stands, for a class may be named 3."""
     from jsonargparse import ArgumentError, ArgumentParser
 
     from dlmkit.diagnosis import in_words
@@ -489,8 +491,11 @@ def _require_type(cls: type, names: list[str], name: str, value: Any) -> None:
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_method_arguments(cls, "sample", fail_untyped=False, skip=set(names) - {name})
-    try:
-        parser.parse_object({name: value})
-    except ArgumentError:
-        written = next(o.written for o in method_options(cls, "sample") if o.name == name)
-        raise UserError(f"--{name} is {value!r}", f"sample takes {in_words(plain_type(written))} there") from None
+    for value in (recipes.typed(text), text):
+        try:
+            parser.parse_object({name: value})
+            return value
+        except ArgumentError:
+            continue
+    written = next(o.written for o in method_options(cls, "sample") if o.name == name)
+    raise UserError(f"--{name} is {recipes.typed(text)!r}", f"sample takes {in_words(plain_type(written))} there")

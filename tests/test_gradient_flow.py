@@ -13,7 +13,7 @@ from matplotlib import image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dlmkit import SequenceProblem, SequenceTask, UserError
+from dlmkit import SequenceProblem, SequenceTask, Task, UserError
 from dlmkit.callbacks.gradient_flow import (
     GradientFlow,
     flow_figure,
@@ -78,6 +78,21 @@ class Summing(SequenceProblem):
             h = self.w * h + x_t
             hidden.append(h)
         return torch.stack(hidden, 1)
+
+
+class Fading(Task):
+    """A task of a third kind, which names its way back: each step counts half of the one after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(V, 4)
+
+    def loss(self, batch):
+        return self.way_back(batch)[0]
+
+    def way_back(self, batch):
+        steps = self.embedding(batch["input"])
+        return (steps.sum(2) * 0.5 ** torch.arange(T - 1, -1, -1)).sum(), steps
 
 
 @pytest.fixture(autouse=True)
@@ -261,6 +276,15 @@ def test_a_sequence_problem_in_a_run(tmp_path, rows):
     assert not flow.media.faults
     table = rows(tmp_path / "media" / "gradient-flow-test.csv")
     assert float(table[9]["gradient"]) / float(table[0]["gradient"]) == pytest.approx(0.5**9, rel=1e-4)
+
+
+def test_a_task_of_another_kind_names_its_way_back(tmp_path, rows):
+    flow = GradientFlow()
+    run(tmp_path, Fading(), text(), flow)
+    assert not flow.media.faults
+    table = rows(tmp_path / "media" / "gradient-flow-test.csv")
+    assert [float(row["distance"]) for row in table] == list(range(T))
+    assert [float(row["gradient"]) for row in table] == pytest.approx([2 * 0.5**k for k in range(T)])
 
 
 @pytest.mark.parametrize("task", [Linear(0.5, stateless=True), BoringModel()], ids=["no state", "no sequence task"])

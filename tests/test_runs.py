@@ -397,6 +397,25 @@ def test_how_many_are_sampled_is_the_task_s_own_unless_it_is_said(command, train
         assert (outcome.code, outcome.out.count("abc")) == (0, count)
 
 
+@pytest.mark.parametrize(
+    ("typed", "got"), [("3", "'3'"), ("null", "None"), ("no", "'no'"), ("[1]", "'[1]'"), ("cat", "'cat'")]
+)
+def test_a_name_that_looks_like_a_number_is_a_name(command, train, monkeypatch, typed, got):
+    from dlmkit_tiny.task import Tiny
+
+    from dlmkit import Text
+
+    def sample(self, prompt: str = "", n: int = 1, label: str | None = None, times: int = 1) -> list[Text]:
+        return [Text(f"label {label!r}, {times!r} times")]
+
+    monkeypatch.setattr(Tiny, "sample", sample)
+    folder = train("tiny", name="first")
+    assert f"label {got}, 2 times" in command("sample", folder, f"--label={typed}", "--times=2").out
+    outcome = command("sample", folder, "--times=2.5")
+    assert outcome.code == 2
+    assert "--times is 2.5; sample takes a whole number there" in outcome.faults[0]
+
+
 def test_a_show_that_fails_is_told_with_its_place(command, tiny, monkeypatch):
     from dlmkit_tiny.task import Tiny
 

@@ -44,7 +44,9 @@ class GradientFlow(Callback):
     ``gradient-flow-STEP.csv`` (distance, gradient), and ``spectral-radius-STEP.csv``.
 
     A sequence task is followed through the state that it carries, a sequence problem by its inputs, at every step of
-    the whole sequence. Nothing of the training changes, neither gradients nor carried states.
+    the whole sequence. Any other task is followed to what its method ``way_back`` names, such as the embeddings of a
+    net that carries no state: it takes a batch, and gives the loss of the last step alone, summed over the batch, and
+    a tensor (B, T, ...) on which that depends. Nothing of the training changes, neither gradients nor carried states.
 
     References:
         | Learning Long-Term Dependencies with Gradient Descent is Difficult (Bengio, Simard & Frasconi, 1994)
@@ -90,21 +92,24 @@ class GradientFlow(Callback):
         """The curve as picture and numbers, and the spectral radii.
 
         Args:
-            task: A sequence task or a sequence problem, in evaluation mode.
-            batch: ``input`` and ``target`` as the task takes them.
+            task: A sequence task, a sequence problem, or one with ``way_back``, in evaluation mode.
+            batch: As the task takes it.
 
         Raises:
-            UserError: If the task carries no state.
+            UserError: If the task carries no state and names no other way.
         """
         # Validation runs in inference mode, whose tensors autograd refuses; cuDNN has no backward in evaluation mode.
         with torch.inference_mode(False), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            x, target = batch["input"].clone(), batch["target"].clone()
+            batch = {name: tensor.clone() for name, tensor in batch.items()}
             if isinstance(task, SequenceTask):
-                distances, curves = gradient_by_states(task, x, target, self.distance)
+                distances, curves = gradient_by_states(task, batch["input"], batch["target"], self.distance)
             elif isinstance(task, SequenceProblem):
-                distances, curves = gradient_by_inputs(task, x, target)
+                distances, curves = gradient_by_inputs(task, batch["input"], batch["target"])
+            elif callable(way_back := getattr(task, "way_back", None)):
+                distances, curves = _by_distance(*way_back(batch))
             else:
-                raise UserError(f"{type(task).__name__} is no sequence task, so there is no way back in time")
+                what = f"{type(task).__name__} is no sequence task, so there is no way back in time"
+                raise UserError(what, "leave the callback out, or give the task a method way_back")
         radii = spectral_radii(task)
         table = Table(["distance", "gradient"], list(zip(distances, next(iter(curves.values())), strict=True)))
         media: dict[str, Media] = {"gradient-flow": _Curve(flow_figure(distances, curves, radii), table)}
@@ -197,9 +202,14 @@ def gradient_by_inputs(task: SequenceProblem, x: Tensor, target: Tensor) -> Curv
         loss = _cross_entropy(out, target)
     else:
         loss = (out.squeeze(-1) - target).square().sum()
-    (gradient,) = torch.autograd.grad(loss, x)
-    norms = torch.stack([_norms(g, 0).mean() for g in gradient[:, : last + 1].unbind(1)])
-    return list(range(last + 1)), {"all": norms.flip(0).tolist()}
+    return _by_distance(loss, x, last + 1)
+
+
+def _by_distance(loss: Tensor, followed: Tensor, steps: int | None = None) -> Curves:
+    """The norm of a loss' gradient by the first steps of (B, T, ...), backwards, the mean over the batch."""
+    (gradient,) = torch.autograd.grad(loss, followed)
+    norms = torch.stack([_norms(g, 0).mean() for g in gradient[:, :steps].unbind(1)])
+    return list(range(len(norms))), {"all": norms.flip(0).tolist()}
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

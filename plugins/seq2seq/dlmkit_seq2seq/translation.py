@@ -114,6 +114,24 @@ class Translation(Task, ABC):
         """How many tokens are asked for."""
         return int((batch["target"] != PAD).sum())
 
+    def way_back(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of the longest sources, the summed loss of the targets' last tokens, and the sources' embeddings (B, S, D)."""
+        length = batch["source_length"].max()
+        longest = batch["source_length"] == length
+        source, given, target = (batch[name][longest] for name in ("source", "input", "target"))
+        followed: list[Tensor] = []
+
+        def follow(_module: object, _input: object, output: Tensor) -> Tensor:
+            followed.append(output if output.requires_grad else output.requires_grad_())  # an encoder may be frozen
+            return followed[0]
+
+        with self.net.encoder.embedding.register_forward_hook(follow):
+            readout, _ = self.net(source[:, : int(length)], length.expand(len(source)), given)
+        rows, last = torch.arange(len(target), device=target.device), (target != PAD).sum(1) - 1
+        logits = self.net.scores(readout[rows, last])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return F.cross_entropy(logits, target[rows, last], reduction="sum"), followed[0]
+
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """One batch of the test, which is translated and scored as well."""
         super().test_step(batch, batch_idx)

@@ -52,6 +52,24 @@ def test_a_padded_batch_has_each_sentences_loss(which):
     assert float(metrics["token_accuracy"]) == pytest.approx(right / count)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_way_back_is_from_the_last_word_to_every_word_of_the_source(which):
+    task = tasks()[which].eval()
+    task.net.encoder.requires_grad_(False)  # as another run's is
+    given = batch() | {"source": torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0], [4, 6, 9, 5]])}
+    given["source_length"] = torch.tensor([4, 2, 4])
+    loss, followed = task.way_back(given)
+    expected = 0.0
+    for row, asked in ((0, 3), (2, 5)):  # the longest sources
+        inputs = [given[name][row : row + 1] for name in ("source", "source_length", "input")]
+        logits = task.net.scores(task.net(*inputs)[0])[0, asked - 1]
+        expected = expected - logits.log_softmax(0)[given["target"][row, asked - 1]]
+    torch.testing.assert_close(loss, expected, atol=1e-12, rtol=0)
+    (gradient,) = torch.autograd.grad(loss, followed)
+    assert gradient.shape == (2, 4, 6)
+    assert (gradient.abs().sum(2) > 0).all()
+
+
 def test_labels_are_smoothed_in_training_only():
     task = tasks()[0]
     task.label_smoothing = 0.3

@@ -117,6 +117,14 @@ class WaveNet(Task):
         """How many samples a batch scores."""
         return int((batch["target"] != UNSCORED).sum())
 
+    def way_back(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of the last sample alone, summed over the batch, and the embeddings (B, T, R) of those before it."""
+        followed: list[Tensor] = []
+        with self.net.embedding.register_forward_hook(lambda _module, _input, output: followed.append(output)):
+            logits = self(batch)[..., -1].float()
+        loss = F.cross_entropy(logits, batch["target"][:, -1], ignore_index=UNSCORED, reduction="sum")
+        return loss, followed[0]
+
     # What is known of the data: from the data module in training, from the checkpoint afterwards.
 
     def configure_callbacks(self) -> list[Callback]:
@@ -260,7 +268,8 @@ class WaveNet(Task):
         length = round(seconds * self.sample_rate)
         start = None if prompt is None else self._heard(prompt).expand(n, -1).to(self.device)
         conditions = self.conditions(n, label, speaker, local, length)
-        with _told(n * length, self.sample_rate, is_fast(self.net)) as tell, self._writing(stream) as write:
+        slow = self.device.type == "cpu" and not is_fast(self.net)
+        with _told(n * length, self.sample_rate, slow) as tell, self._writing(stream) as write:
 
             def progress(codes: Tensor) -> None:
                 write(mu_law_decode(codes[0]).cpu())
@@ -312,19 +321,30 @@ class WaveNet(Task):
 
 
 @contextmanager
-def _told(samples: int, rate: int, fast: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar, and at the end how many seconds of sound were made in a second; all on the error stream."""
+def _told(samples: int, rate: int, slow: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar, and at the end how many seconds of sound were made in a second; all on the error stream.
+
+    The first stretch, with which the kernel is loaded or compiled, is left out of the speed where others follow.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if not fast and torch.get_default_device().type == "cpu":
+    if slow:
         console.print("generating with torch alone; pip install 'dlmkit-wavenet\\[fast]' makes it many times faster")
     columns = (TextColumn("sound"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn())
-    started = time.perf_counter()
+    done, marks = 0, [(0, time.perf_counter())]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("sound", total=samples)
-        yield lambda made: bar.advance(task, made)
-    took = time.perf_counter() - started
-    made = samples / rate
-    console.print(f"{made:.1f} s of sound in {took:.1f} s: {made / took:.2f} seconds of sound a second")
+
+        def tell(made: int) -> None:
+            nonlocal done
+            done += made
+            marks.append((done, time.perf_counter()))
+            bar.update(task, completed=done)
+
+        yield tell
+    (before, begun), (_, ended) = marks[1 if len(marks) > 2 else 0], marks[-1]
+    speed = (done - before) / rate / max(ended - begun, 1e-9)
+    took = ended - marks[0][1]
+    console.print(f"{done / rate:.1f} s of sound in {took:.1f} s; {speed:.2f} seconds of sound a second once it runs")

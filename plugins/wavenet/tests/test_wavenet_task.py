@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 from dlmkit_wavenet.figures import receptive_field_figure, sound_figure
 from dlmkit_wavenet.problem import WaveNetProblem
-from dlmkit_wavenet.task import WaveNet
+from dlmkit_wavenet.task import WaveNet, _told
 
 from dlmkit import Audio, UserError
 
@@ -41,6 +42,18 @@ def test_loss_is_the_mean_over_what_is_scored():
     torch.testing.assert_close(metrics["bits_per_sample"], loss / math.log(2))
 
 
+def test_the_gradients_way_back_ends_with_the_receptive_field():
+    net = task()
+    given = batch(net, scored=30)
+    loss, followed = net.way_back(given)
+    torch.testing.assert_close(loss, F.cross_entropy(net(given)[..., -1], given["target"][:, -1], reduction="sum"))
+    (gradient,) = torch.autograd.grad(loss, followed)
+    arrives = gradient.abs().sum((0, 2)) > 0
+    assert len(arrives) == net.net.receptive_field + 29
+    assert not arrives[:29].any()
+    assert arrives[29:].all()
+
+
 def test_an_untrained_net_knows_next_to_nothing():
     assert task().loss(batch(task()))[1]["bits_per_sample"].item() == pytest.approx(8, abs=0.2)
 
@@ -59,6 +72,35 @@ def test_sample_gives_sound(tmp_path, capsys):
     assert not told.out
     assert "0.4 s of sound" in told.err
     assert "seconds of sound a second" in told.err
+
+
+def test_a_sound_is_in_its_file_while_it_is_made(tmp_path, monkeypatch):
+    """What is stopped half-way can be played so far."""
+    stream, net = tmp_path / "stream.wav", task()
+    seen: list[int] = []
+
+    def stopped(*args, progress, **options):
+        codes = torch.randint(256, (1, 1000))
+        for _ in range(3):
+            progress(codes)
+            seen.append(soundfile.info(stream).frames)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dlmkit_wavenet.task.generate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        net.sample(seconds=1, stream=str(stream))
+    assert seen == [1000, 2000, 3000]
+    assert soundfile.info(stream).frames == 3000
+
+
+def test_the_speed_is_told_without_the_first_stretch(monkeypatch, capsys):
+    """The first one loads or compiles the kernel."""
+    now = iter([0.0, 60.0, 61.0, 62.0])
+    monkeypatch.setattr("dlmkit_wavenet.task.time.perf_counter", lambda: next(now, 62.0))
+    with _told(3000, 1000, slow=False) as tell:
+        for _ in range(3):
+            tell(1000)
+    assert "3.0 s of sound in 62.0 s; 1.00 seconds of sound a second once it runs" in capsys.readouterr().err
 
 
 def test_sample_goes_on_from_a_file(tmp_path):
