@@ -53,9 +53,11 @@ class Image(Media):
 
     Args:
         pixels: (H, W) grey or (H, W, 3) colour; uint8, or floats in [0, 1].
+        caption: A line above it.
     """
 
     pixels: NDArray[Any]
+    caption: str = ""
     suffix = ".png"
 
     def __post_init__(self) -> None:
@@ -67,7 +69,7 @@ class Image(Media):
         """Write a PNG."""
         from matplotlib import image
 
-        pixels = _bytes(self.pixels)
+        pixels = _captioned(_bytes(self.pixels), self.caption)
         image.imsave(path, np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels)
 
     def tracked(self, path: Path) -> Any:
@@ -84,17 +86,20 @@ class Animation(Media):
     Args:
         frames: Each (H, W) grey or (H, W, 3) colour, all of one size; uint8, or floats in [0, 1].
         seconds: How long all of them take together; the last one stays a second longer.
+        captions: A line above each, or none at all.
     """
 
     frames: Sequence[NDArray[Any]]
     seconds: float = 4.0
+    captions: Sequence[str] = ()
     suffix = ".gif"
 
     def write(self, path: Path) -> None:
         """Write a GIF."""
         from PIL import Image as Pillow
 
-        pictures = [Pillow.fromarray(_bytes(frame)) for frame in self.frames]
+        captions = self.captions or [""] * len(self.frames)
+        pictures = [Pillow.fromarray(_captioned(_bytes(f), c)) for f, c in zip(self.frames, captions, strict=True)]
         each = max(20, round(1000 * self.seconds / len(pictures)))
         times = [each] * (len(pictures) - 1) + [each + 1000]
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
@@ -201,6 +206,23 @@ class Table(Media):
         import wandb
 
         return wandb.Table(columns=list(self.columns), data=[list(row) for row in self.rows])
+
+
+def _captioned(pixels: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
+    """A picture (H, W) or (H, W, 3) with a line of text on white above it, no wider than before if that can be."""
+    if not caption:
+        return pixels
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    picture = Pillow.fromarray(pixels).convert("RGB")
+    size = min(20, max(11, picture.width // 25))
+    font = ImageFont.load_default(size)
+    room = round(1.6 * size)
+    whole = Pillow.new("RGB", (max(picture.width, round(font.getlength(caption)) + 8), picture.height + room), "white")
+    whole.paste(picture, (0, room))
+    ImageDraw.Draw(whole).text((4, room // 2), caption, fill="black", font=font, anchor="lm")
+    return np.asarray(whole)
 
 
 def _bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from matplotlib import image
 from matplotlib.figure import Figure as MatplotlibFigure
 
 import dlmkit
-from dlmkit import Audio, Figure, Image, Table, Text
+from dlmkit import Animation, Audio, Figure, Image, Table, Text
 
 
 def test_names_are_imported_when_they_are_used():
@@ -92,3 +92,31 @@ def test_each_kind_has_a_form_for_the_tracker(tmp_path):
         assert isinstance(tracked, kind)
     assert "<pre>a &lt; b</pre>" in Text("a < b").tracked(tmp_path / "x").html
     assert Table(["a"], [[1], [2]]).tracked(tmp_path / "x").data == [[1], [2]]
+
+
+def test_captions_stand_above_and_leave_the_picture_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 300, 3), dtype=np.uint8)
+    plain, told = (
+        np.round(image.imread(Image(pixels, caption).save(tmp_path, "x"))[..., :3] * 255)
+        for caption in ("", "step 1,200")
+    )
+    assert (plain == pixels).all()
+    assert told.shape[1] == 300 and told.shape[0] > 40
+    assert (told[-40:] == pixels).all()
+    above = told[:-40]
+    assert (above == 255).mean() > 0.5 and (above < 100).any()  # dark letters on white
+    grey = Image(np.zeros((5, 5)), "a line that is longer than the picture is wide").save(tmp_path, "narrow")
+    assert image.imread(grey).shape[1] > 100
+
+
+def test_an_animation_tells_its_steps(tmp_path):
+    import wandb
+    from PIL import Image as Pillow
+
+    frames = [np.full((20, 60, 3), shade, np.uint8) for shade in (0, 120)]
+    path = Animation(frames, captions=["step 1", "step 2"]).save(tmp_path, "training")
+    with Pillow.open(path) as moving:
+        assert moving.n_frames == 2 and moving.height > 20
+    assert type(Animation(frames).tracked(path)) is wandb.Video
+    with pytest.raises(ValueError, match="zip"):
+        Animation(frames, captions=["one"]).save(tmp_path, "wrong")

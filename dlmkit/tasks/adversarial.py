@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +53,13 @@ class Adversarial(Task):
     One round of turns is one step of the trainer: ``max_steps`` counts batches, or groups of batches where
     ``accumulate_grad_batches`` makes groups; the networks are then updated together, at the end of a group.
     ``gradient_clip_val`` clips the gradient of each network by itself. In its turn only the parameters of a network
-    require gradients, so a turn leaves the other networks as they are. Under ``ddp`` the gradients are those of one
-    process on the whole batch, as long as no layer mixes the examples of a batch; for batch normalisation on GPUs,
-    ``trainer.sync_batchnorm`` sees to it.
+    require gradients, so a turn leaves the other networks' parameters as they are; running statistics, such as those
+    of batch normalisation, are taken whenever pictures go through a network in training, as with everyone. Under
+    ``ddp`` the gradients are those of one process on the whole batch, as long as no layer mixes the examples of a
+    batch; for batch normalisation on GPUs, ``trainer.sync_batchnorm`` sees to it.
+
+    Lightning's ``EMAWeightAveraging`` averages all networks. It takes its averages away when the epoch of a validation
+    ends, before the task's ``on_validation_epoch_end``; who judges them does it in ``on_validation_batch_end``.
 
     References:
         | Generative Adversarial Nets (Goodfellow et al., 2014), algorithm 1
@@ -133,8 +138,10 @@ class Adversarial(Task):
             self._backward(name, batch, optimizers[name], group)
             if group == 1:
                 self._update(optimizers[name], name == counted)
+        last = list(due)[-1]
         for name in due if group > 1 and complete else ():
-            self._update(optimizers[name], name == counted)
+            with nullcontext() if name == last else self._scale_kept():
+                self._update(optimizers[name], name == counted)
         for scheduler in self._schedulers() if complete else ():
             scheduler.step()
 
@@ -153,6 +160,19 @@ class Adversarial(Task):
             optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
         optimizer.step()
         optimizer.zero_grad()
+
+    @contextmanager
+    def _scale_kept(self) -> Iterator[None]:
+        """Leave the loss scale of fp16 as it is: gradients that are still to be used were accumulated with it."""
+        scaler: Any = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is None:
+            yield
+            return
+        scaler.update = do_nothing_closure
+        try:
+            yield
+        finally:
+            del scaler.update
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient of the player whose turn it is; with mixed precision it is unscaled by now."""

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 from dlmkit_pictures.files import Channels, as_bytes, read_picture, square
+from dlmkit_pictures.frames import Frames
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.strips import first_of, strips_figure
 from torch import Tensor, nn
 
-from dlmkit import Adversarial, Animation, Figure, Media, UserError
+from dlmkit import Adversarial, Figure, Media, UserError
 from dlmkit.data.module import Batch
-from dlmkit.figures import picture_grid
 from dlmkit.tasks.adversarial import Player
 from dlmkit.tasks.task import Metrics
 from dlmkit_cyclegan.model import PatchDiscriminator, ReplayBuffer, ResNetGenerator
@@ -110,7 +110,7 @@ class CycleGAN(Adversarial):
         self.replay = nn.ModuleDict({look: ReplayBuffer(buffer, count, side) for look, count in sizes})
         self._made: dict[str, Tensor] | None = None
         self._examples: dict[str, Tensor] = {}
-        self._frames: list[Tensor] = []
+        self._frames = Frames()
 
     def players(self) -> Mapping[str, Player]:
         """Both generators together, and after them both discriminators."""
@@ -184,7 +184,7 @@ class CycleGAN(Adversarial):
             first = first_of(self, batch, _SHOWN)
             self._examples = {look: as_bytes(first[look]) for look in ("a", "b")}
             made = [self(first[look], way) for way, (look, _) in _WAYS.items()]
-            self._frames.append(as_bytes(torch.cat([as_channels(pictures, 3) for pictures in made])))
+            self._frames.add(self.trainer.global_step, torch.cat([as_channels(pictures, 3) for pictures in made]))
 
     def show(self, batch: Batch) -> dict[str, Media]:
         """There and back for both looks, beside the truth where it is known; and how it came about."""
@@ -198,7 +198,7 @@ class CycleGAN(Adversarial):
             title = "There and back; no picture was seen in both looks"
             shown[f"{look}-{other}-{look}"] = Figure(strips_figure(rows, title))
         if len(self._frames) > 1:
-            shown["training"] = Animation([picture_grid(f / 255, columns=len(f) // 2) for f in self._frames])
+            shown["training"] = self._frames.animation(columns=len(self._frames.pictures[0]) // 2)
         return shown
 
     def _there_and_back(self, pictures: Tensor, way: str) -> dict[str, Tensor]:
@@ -235,8 +235,9 @@ class CycleGAN(Adversarial):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the animation and a sample without a prompt are made of."""
         checkpoint["examples"] = self._examples
-        checkpoint["frames"] = torch.stack(self._frames) if self._frames else torch.empty(0)
+        checkpoint["frames"] = self._frames.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up."""
-        self._examples, self._frames = checkpoint["examples"], list(checkpoint["frames"])
+        self._examples = checkpoint["examples"]
+        self._frames.load(checkpoint["frames"])

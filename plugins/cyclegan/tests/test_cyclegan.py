@@ -276,18 +276,20 @@ def test_a_file_is_translated_both_ways(task, tmp_path):
 
 def test_what_is_kept_comes_back_and_can_be_sampled_from(task, batch):
     task._examples = {look: (pictures * 255).byte() for look, pictures in batch.items()}
-    task._frames = [torch.ones(6, 3, 8, 8).byte()] * 2
+    for step in (10, 20):
+        task._frames.add(step, torch.ones(6, 3, 8, 8))
     kept = {}
     task.on_save_checkpoint(kept)
     fresh = CycleGAN(1, 1, 8, width=2, halvings=1, blocks=1, patch=1, identity=5.0, buffer=4)
     fresh.on_load_checkpoint(kept)
     fresh.load_state_dict(task.state_dict())
     pixels = [t.sample(n=2)[0].figure.axes[0].images[0].get_array() for t in (task, fresh)]
-    assert (pixels[0] == pixels[1]).all() and len(fresh._frames) == 2
+    assert (pixels[0] == pixels[1]).all() and fresh._frames.steps == [10, 20]
 
 
 def test_everything_is_shown(task, batch, tmp_path):
-    task._frames = [torch.ones(6, 3, 8, 8).byte()] * 3
+    for step in (10, 20, 30):
+        task._frames.add(step, torch.ones(6, 3, 8, 8))
     with torch.no_grad():
         shown = task.show(batch | {"a_truth": batch["b"]})
     assert list(shown) == ["a-b-a", "b-a-b", "training"]

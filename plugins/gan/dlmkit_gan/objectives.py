@@ -21,6 +21,8 @@ class Objective(ABC):
 
     penalised: ClassVar[bool] = False
     """Whether the discriminator's gradient is to be held at 1."""
+    probable: ClassVar[bool] = True
+    """Whether D = σ(d) is meant as the probability that a picture is real."""
 
     @abstractmethod
     def discriminator(self, real: Tensor, made: Tensor) -> Tensor:
@@ -78,6 +80,7 @@ class Wasserstein(Objective):
     """
 
     penalised = True
+    probable = False
 
     def discriminator(self, real: Tensor, made: Tensor) -> Tensor:
         """d(G(z)) - d(x)."""
@@ -99,6 +102,8 @@ class Hinge(Objective):
         | Geometric GAN (Lim & Ye, 2017)
         | Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018), equations 16 and 17
     """
+
+    probable = False
 
     def discriminator(self, real: Tensor, made: Tensor) -> Tensor:
         """max(0, 1 - d(x)) + max(0, 1 + d(G(z)))."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from dlmkit_pictures.files import as_bytes
+from dlmkit_pictures.frames import Frames
 from dlmkit_pictures.inception import add_pictures, inception_distance
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure as MatplotlibFigure
 from torch import Tensor
 
-from dlmkit import Adversarial, Animation, Figure, Image, Media, UserError
+from dlmkit import Adversarial, Figure, Image, Media, UserError
 from dlmkit.data.module import Batch
 from dlmkit.figures import picture_grid
 from dlmkit.tasks.task import Metrics
@@ -90,7 +90,7 @@ class GAN(Adversarial):
             raise UserError(str(error), "give pictures of another size", "data") from error
         fixed = torch.randn(_JUDGED, latent_size, generator=torch.Generator().manual_seed(0))
         self.register_buffer("fixed", fixed, persistent=False)  # the same z throughout the run, and in every run
-        self._frames: list[Tensor] = []
+        self._frames = Frames()
         self._outputs: list[tuple[int, float, float]] = []
 
     fixed: Tensor
@@ -101,7 +101,7 @@ class GAN(Adversarial):
         return pictures
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """The discriminator's loss, and what it says of real and of made pictures, from 0 to 1."""
+        """The discriminator's loss, and what it says of real and of made pictures: D, or d where no D is meant."""
         real = batch["picture"]
         made = self(self.noise(len(real), self.latent_size))
         told = self.discriminator(real), self.discriminator(made)
@@ -109,7 +109,9 @@ class GAN(Adversarial):
         if self.objective.penalised and torch.is_grad_enabled():
             mix = torch.special.ndtr(self.noise(len(real), 1, 1, 1))  # uniform from 0 to 1
             loss = loss + self.penalty * gradient_penalty(self.discriminator, real, made, mix)
-        real_output, made_output = (torch.sigmoid(logits).mean().detach() for logits in told)
+        real_output, made_output = (
+            (torch.sigmoid(logits) if self.objective.probable else logits).mean().detach() for logits in told
+        )
         if self.training and self._trainer is not None and self.trainer.global_step % 10 == 0:
             self._outputs.append((self.trainer.global_step, float(real_output), float(made_output)))
         return loss, {"real_output": real_output, "made_output": made_output}
@@ -121,10 +123,13 @@ class GAN(Adversarial):
 
     # ------------------------------------------------------------------------------------------------ how good it is
 
-    def on_validation_epoch_end(self) -> None:
-        """Let the data's judge look, and keep a frame of the animation."""
-        if not self.trainer.sanity_checking:
-            self._frames.append(as_bytes(self(self.fixed[:_SHOWN])))
+    def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """After the last batch, let the data's judge look, and keep a frame of the animation.
+
+        Where weights are averaged, the averages are in place now, and no more when the epoch ends.
+        """
+        if batch_idx + 1 == self.trainer.num_val_batches[0] and not self.trainer.sanity_checking:
+            self._frames.add(self.trainer.global_step, self(self.fixed[:_SHOWN]))
             self._judge("val")
 
     def configure_callbacks(self) -> list[Callback]:
@@ -163,19 +168,19 @@ class GAN(Adversarial):
         made = torch.cat([self(z) for z in self.fixed.split(_MADE_AT_ONCE)])
         verdict = data.judge.verdict(made, data.table(stage)[0])
         for name, value in verdict._asdict().items():
-            self.log(f"{stage}/{name}", value, prog_bar=True, sync_dist=True)
+            self.log(f"{stage}/{name}", value, prog_bar=True, sync_dist=True, on_epoch=True, batch_size=1)
 
     # ------------------------------------------------------------------------------------------------ what it shows
 
     def show(self, batch: Batch) -> dict[str, Media]:
         """Pictures from fixed z, how they came about, a walk between z, and the discriminator's outputs over time."""
         shown: dict[str, Media] = {
-            "samples": Image(picture_grid(self(self.fixed[:_SHOWN]))),
-            "real": Image(picture_grid(batch["picture"][:_SHOWN])),
-            "walk": Image(picture_grid(self(self.walk(rows=4, steps=10)), columns=10)),
+            "samples": Image(picture_grid(self(self.fixed[:_SHOWN])), "Made of the same z all along"),
+            "real": Image(picture_grid(batch["picture"][:_SHOWN]), "Real pictures, never trained on"),
+            "walk": Image(picture_grid(self(self.walk(rows=4, steps=10)), columns=10), "From one z to another"),
         }
         if len(self._frames) > 1:
-            shown["training"] = Animation([picture_grid(frame / 255) for frame in self._frames])
+            shown["training"] = self._frames.animation(columns=8)
         if len(self._outputs) > 1:
             shown["outputs"] = Figure(self.outputs_figure())
         return shown
@@ -205,9 +210,14 @@ class GAN(Adversarial):
         steps, real, made = zip(*self._outputs, strict=True)
         ax.plot(steps, real, label="real pictures", color="tab:blue")
         ax.plot(steps, made, label="made pictures", color="tab:orange")
-        ax.axhline(0.5, color="grey", linewidth=1, linestyle=":")
-        ax.set(xlabel="step", ylabel="σ(d), the discriminator's output", ylim=(0, 1))
-        ax.set_title("What the discriminator says: 1 is real, 0 is made; at ½ it cannot tell")
+        ax.set_xlabel("step")
+        if self.objective.probable:
+            ax.axhline(0.5, color="grey", linewidth=1, linestyle=":")
+            ax.set(ylabel="D = σ(d), the discriminator's output", ylim=(0, 1))
+            ax.set_title("What the discriminator says: 1 is real, 0 is made; at ½ it cannot tell")
+        else:
+            ax.set_ylabel("d, the discriminator's output")
+            ax.set_title("What the discriminator says: the higher, the more real; it has no scale of its own")
         ax.legend()
         return figure
 
@@ -226,16 +236,16 @@ class GAN(Adversarial):
             raise UserError("a GAN takes no prompt", "leave it out; --seed gives other pictures", "--prompt")
         draw = torch.Generator().manual_seed(seed)
         z = torch.randn(n, self.latent_size, generator=draw).to(self.device)
-        return [Image(picture_grid(self(z)))]
+        return [Image(picture_grid(self(z)), f"Made pictures, seed {seed}")]
 
     # ------------------------------------------------------------------------------------------------ what is kept
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the frames of the animation and the discriminator's outputs."""
-        checkpoint["frames"] = torch.stack(self._frames) if self._frames else torch.empty(0)
+        checkpoint["frames"] = self._frames.state()
         checkpoint["outputs"] = torch.tensor(self._outputs, dtype=torch.float64)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them up."""
-        self._frames = list(checkpoint["frames"])
+        self._frames.load(checkpoint["frames"])
         self._outputs = [(int(step), real, made) for step, real, made in checkpoint["outputs"].tolist()]

@@ -13,6 +13,9 @@ from torch import nn
 
 from dlmkit.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*CombinedLoader"
+)
 REAL, MADE = [0.5, -1.2, 3.0], [-0.7, 0.1, 2.0]
 
 
@@ -148,25 +151,97 @@ def test_samples_follow_from_the_seed(task):
 
 
 def test_what_is_kept_comes_back(task):
-    task._frames, task._outputs = [torch.ones(2, 1, 8, 8, dtype=torch.uint8)] * 3, [(0, 0.5, 0.25), (10, 0.75, 0.5)]
+    task._outputs = [(0, 0.5, 0.25), (10, 0.75, 0.5)]
+    for step in (10, 20, 30):
+        task._frames.add(step, torch.ones(2, 1, 8, 8))
     kept = {}
     task.on_save_checkpoint(kept)
     fresh = GAN(channels=1, side=8, latent_size=6, width=4)
     fresh.on_load_checkpoint(kept)
-    assert fresh._outputs == task._outputs and len(fresh._frames) == 3
-    task._frames, task._outputs = [], []
-    task.on_save_checkpoint(kept)
+    assert fresh._outputs == task._outputs
+    assert fresh._frames.steps == [10, 20, 30] and (fresh._frames.pictures[2] == 255).all()
+    GAN(channels=1, side=8, latent_size=6, width=4).on_save_checkpoint(kept)
     fresh.on_load_checkpoint(kept)
-    assert fresh._frames == [] and fresh._outputs == []
+    assert len(fresh._frames) == 0 and fresh._outputs == []
 
 
 def test_everything_is_shown(task, tmp_path):
-    task._frames, task._outputs = [torch.ones(32, 1, 8, 8, dtype=torch.uint8)] * 3, [(0, 0.5, 0.25), (10, 0.75, 0.5)]
+    task._outputs = [(0, 0.5, 0.25), (10, 0.75, 0.5)]
+    for step in (10, 20, 30):
+        task._frames.add(step, torch.ones(32, 1, 8, 8))
     with torch.no_grad():
         shown = task.show({"picture": torch.rand(40, 1, 8, 8)})
     assert list(shown) == ["samples", "real", "walk", "training", "outputs"]
     for name, item in shown.items():
         assert item.save(tmp_path, name).stat().st_size > 200
+
+
+def test_a_game_without_probabilities_is_drawn_without_them():
+    for name, label in (("non-saturating", "D = σ(d)"), ("wasserstein", "d, the"), ("hinge", "d, the")):
+        game = GAN(channels=1, side=8, latent_size=6, width=4, objective=name).eval()
+        said = game.discriminator_loss({"picture": torch.rand(8, 1, 8, 8)})[1]["real_output"]
+        logits = game.discriminator(torch.rand(8, 1, 8, 8))
+        assert (0 < float(said) < 1) or name != "non-saturating"
+        game._outputs = [(0, 3.0, -3.0), (10, 40.0, 2.0)]
+        ax = game.outputs_figure().axes[0]
+        assert ax.get_ylabel().startswith(label)
+        assert (ax.get_ylim()[1] > 40) == (name != "non-saturating")
+        assert logits.shape == (8,)
+
+
+def test_the_penalty_is_part_of_a_critics_loss_in_training():
+    torch.manual_seed(0)
+    options = {"objective": "wasserstein", "normalisation": "none", "penalty": 7.0}
+    game = GAN(channels=1, side=8, latent_size=6, width=4, **options).train()
+    real = torch.rand(8, 1, 8, 8)
+    game._begin(0)
+    loss, said = game.discriminator_loss({"picture": real})
+    game._begin(0)  # the same draws once more
+    made = game(game.noise(8, 6))
+    mix = torch.special.ndtr(game.noise(8, 1, 1, 1))
+    penalty = gradient_penalty(game.discriminator, real, made, mix)
+    assert float(penalty.detach()) > 0.1
+    expected = said["made_output"] - said["real_output"] + 7 * penalty
+    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=0)
+    game.penalty = 0.0
+    game._begin(0)
+    assert abs(float(game.discriminator_loss({"picture": real})[0].detach())) < float(loss.detach()) / 2
+
+
+def test_what_is_judged_are_the_averaged_weights(tmp_path):
+    """Lightning takes the averages away when the epoch of a validation ends."""
+    from dlmkit_pictures.digits import Digits
+    from lightning.pytorch import Trainer, seed_everything
+    from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+
+    judged, weights = [], []
+
+    class Looking(GAN):
+        def _judge(self, stage):
+            judged.append(self.generator.layers[0].weight.detach().clone())
+
+    class Steps(Callback):
+        def on_train_batch_end(self, trainer, task, *_):
+            weights.append(task.generator.layers[0].weight.detach().clone())
+
+    seed_everything(0)
+    options = {"max_steps": 3, "val_check_interval": 3, "num_sanity_val_steps": 0, "limit_val_batches": 2}
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    trainer = Trainer(
+        **options,
+        **quiet,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[Steps(), EMAWeightAveraging(decay=0.5)],
+    )
+    task = Looking(1, 8, latent_size=4, width=8, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    trainer.fit(task, datamodule=Digits())
+    average = weights[0]  # the first update is taken as it is
+    for later in weights[1:]:
+        average = 0.5 * average + 0.5 * later
+    assert len(judged) == 1
+    torch.testing.assert_close(judged[0], average)
+    assert not torch.allclose(judged[0], weights[-1], rtol=1e-3)
 
 
 def test_each_game_has_a_gradient_for_every_parameter():
@@ -186,7 +261,6 @@ def test_each_game_has_a_gradient_for_every_parameter():
             assert idle == (["layers.5.bias"] if constant else []), name
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*CombinedLoader")
 def test_the_inception_distance_is_asked_for_before_training_and_given_by_the_test(monkeypatch, tmp_path):
     from dlmkit_pictures.digits import Digits
     from lightning.pytorch import Trainer, seed_everything

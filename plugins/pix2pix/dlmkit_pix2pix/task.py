@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from dlmkit_pictures.fidelity import fidelity
 from dlmkit_pictures.files import Channels, as_bytes, read_picture, square
+from dlmkit_pictures.frames import Frames
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.strips import first_of, strips_figure
 from torch import Tensor
 
-from dlmkit import Adversarial, Animation, Figure, Media, UserError
+from dlmkit import Adversarial, Figure, Media, UserError
 from dlmkit.data.module import Batch
-from dlmkit.figures import picture_grid
 from dlmkit.tasks.adversarial import Player
 from dlmkit.tasks.task import Metrics
 from dlmkit_pix2pix.model import Normalisation, PatchDiscriminator, UNet
@@ -94,7 +94,7 @@ class Pix2Pix(Adversarial):
             self.discriminator.requires_grad_(False)
         self._made: Tensor | None = None
         self._examples = torch.empty(0, dtype=torch.uint8)
-        self._frames: list[Tensor] = []
+        self._frames = Frames()
 
     def players(self) -> Mapping[str, Player]:
         """The generator, and after it the discriminator where there is an adversary."""
@@ -144,7 +144,7 @@ class Pix2Pix(Adversarial):
         if batch_idx == 0 and not self.trainer.sanity_checking:
             given = first_of(self, batch, _SHOWN)["input"]
             self._examples = as_bytes(given)
-            self._frames.append(as_bytes(self._fixed(given)))
+            self._frames.add(self.trainer.global_step, self._fixed(given))
 
     def _fixed(self, pictures: Tensor, seed: int = 0) -> Tensor:
         """Translate with noise that is always the same."""
@@ -166,7 +166,7 @@ class Pix2Pix(Adversarial):
         if self.adversary:
             shown["patches"] = Figure(self._patches_figure(given, truth))
         if len(self._frames) > 1:
-            shown["training"] = Animation([picture_grid(f / 255, columns=_SHOWN // 2) for f in self._frames])
+            shown["training"] = self._frames.animation(columns=_SHOWN // 2)
         return shown
 
     def _patches_figure(self, given: Tensor, truth: Tensor) -> Any:
@@ -210,8 +210,9 @@ class Pix2Pix(Adversarial):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the animation and a sample without a prompt are made of."""
         checkpoint["examples"] = self._examples
-        checkpoint["frames"] = torch.stack(self._frames) if self._frames else torch.empty(0)
+        checkpoint["frames"] = self._frames.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up."""
-        self._examples, self._frames = checkpoint["examples"], list(checkpoint["frames"])
+        self._examples = checkpoint["examples"]
+        self._frames.load(checkpoint["frames"])

@@ -238,13 +238,15 @@ def test_a_file_is_translated(task, tmp_path):
 
 
 def test_what_is_kept_comes_back_and_can_be_sampled_from(task, batch):
-    task._examples, task._frames = (batch["input"] * 255).byte(), [torch.ones(4, 3, 16, 16).byte()] * 2
+    task._examples = (batch["input"] * 255).byte()
+    for step in (10, 20):
+        task._frames.add(step, torch.ones(4, 3, 16, 16))
     kept = {}
     task.on_save_checkpoint(kept)
     fresh = Pix2Pix(1, 3, 16, width=4, patch=16)
     fresh.on_load_checkpoint(kept)
     fresh.load_state_dict(task.state_dict())
-    assert len(fresh._frames) == 2
+    assert fresh._frames.steps == [10, 20]
     pixels = [
         t.sample(n=2, seed=s)[0].figure.axes[0].images[0].get_array() for t, s in ((task, 1), (fresh, 1), (task, 2))
     ]
@@ -252,7 +254,8 @@ def test_what_is_kept_comes_back_and_can_be_sampled_from(task, batch):
 
 
 def test_everything_is_shown(task, batch, tmp_path):
-    task._frames = [torch.ones(4, 3, 16, 16).byte()] * 3
+    for step in (10, 20, 30):
+        task._frames.add(step, torch.ones(4, 3, 16, 16))
     with torch.no_grad():
         shown = task.show(batch)
     assert list(shown) == ["translations", "noise", "patches", "training"]

@@ -115,7 +115,7 @@ class Translation(Task, ABC):
         return int((batch["target"] != PAD).sum())
 
     def way_back(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of the longest sources, the summed loss of the targets' last tokens, and the sources' embeddings (B, S, D)."""
+        """Of the longest sources: the summed loss of the targets' last tokens, and the embeddings (B, S, D)."""
         length = batch["source_length"].max()
         longest = batch["source_length"] == length
         source, given, target = (batch[name][longest] for name in ("source", "input", "target"))
