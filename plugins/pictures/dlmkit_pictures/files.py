@@ -6,6 +6,7 @@ Dimensions: C channels, H height, W width, S side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -29,6 +30,7 @@ __all__ = [
     "luminance",
     "read_picture",
     "square",
+    "squared",
     "told",
     "unpack",
 ]
@@ -49,16 +51,17 @@ class Picture(NamedTuple):
     changes: tuple[str, ...]
 
 
-def read_picture(path: Path, channels: Channels = 3) -> Picture:
-    """The picture in a file.
+def read_picture(path: Path, channels: Channels = 3, stored: bytes | None = None) -> Picture:
+    """The picture in a file, or in the bytes of one.
 
     What is transparent, with a palette or without, lies on white. Pixels of 16 bits keep their shades. Grey is repeated
     where colour is wanted; colour becomes its luminance (ITU-R 601-2) where grey is wanted. A photograph is turned as
     its camera says. Of several pictures in one file the first is taken.
 
     Args:
-        path: Of a file that Pillow reads.
+        path: Of a file that Pillow reads; of ``stored`` bytes what they are called.
         channels: 1 for grey, 3 for colour.
+        stored: What the file holds, where it lies elsewhere.
 
     Raises:
         UserError: If there is no such file, it is no picture, or it is damaged; it names the file.
@@ -66,9 +69,12 @@ def read_picture(path: Path, channels: Channels = 3) -> Picture:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(path if stored is None else BytesIO(stored)) as opened:
+            deep = any(";16" in str(tile[3]) for tile in getattr(opened, "tile", []) if len(tile) > 3)
             opened.load()
-            return unpack(ImageOps.exif_transpose(opened), channels, str(path))
+            pixels, changes = unpack(ImageOps.exif_transpose(opened), channels, str(path))
+            # Of 16 bits in colour Pillow keeps 8 by itself.
+            return Picture(pixels, ("16-bit", *changes) if deep and "16-bit" not in changes else changes)
     except FileNotFoundError as fault:
         remedy = did_you_mean(path.name, names_beside(path), "check the name")
         raise UserError("there is no such file", remedy, str(path)) from fault
@@ -195,6 +201,17 @@ def square(pixels: Tensor, side: int) -> Tensor:
     return scaled[0].clamp(0, 1)
 
 
+def squared(picture: Picture, side: int) -> Picture:
+    """The middle of a picture as a square of the wanted size, with that among its changes where something is cut off.
+
+    Args:
+        picture: As it was read.
+        side: Pixels S along one side.
+    """
+    high, wide = picture.pixels.shape[1:]
+    return Picture(square(picture.pixels, side), picture.changes + (() if high == wide else ("oblong",)))
+
+
 def told(read: Sequence[tuple[str, tuple[str, ...]]]) -> str:
     """What had to be changed in a set of pictures, in words; empty where nothing had.
 
@@ -204,6 +221,7 @@ def told(read: Sequence[tuple[str, tuple[str, ...]]]) -> str:
     texts = {
         "see-through": "transparent in parts, which lie on white",
         "16-bit": "of 16 bits, made 8",
+        "oblong": "oblong, of which the middle is taken",
         "grey": "grey, repeated as colour",
         "coloured": "in colour, made grey",
     }

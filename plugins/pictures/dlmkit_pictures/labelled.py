@@ -13,7 +13,8 @@ from torch import Tensor
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError
-from dlmkit_pictures.files import Channels, square, unpack
+from dlmkit_pictures.files import Channels, squared
+from dlmkit_pictures.paired import dataset_pictures
 from dlmkit_pictures.pictures import ReadPictures
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class LabelledPictures(ReadPictures):
     def describe(self) -> str:
         """Where they are from, size and splits."""
         size = f"{self.image_size} × {self.image_size} pixels"
-        return f"{self.source}: {size}, {self.num_classes} classes; {self.sizes('pictures')}"
+        return f"{self.source}: {size}, {self.num_classes} classes; {self.sizes('pictures')}{self.changed()}"
 
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """Pictures (N, C, S, S) and their classes."""
@@ -92,9 +93,14 @@ class LabelledPictures(ReadPictures):
             what = f"its {split} split has {len(rows):,} rows of {', '.join(rows.column_names) or 'no columns'}"
             raise UserError(what, "give a dataset with the columns image and label", self.source)
         picture, label = names
-        shape = (len(rows), self.picture_channels, self.image_size, self.image_size)
-        pictures = torch.empty(shape)
-        for number, opened in enumerate(rows[picture]):
-            read = unpack(opened, self.picture_channels, f"{self.source}, {split} picture {number}").pixels
-            pictures[number] = (square(read, self.image_size) * 255).round() / 255
-        return pictures, torch.tensor(list(rows[label]))
+        labels = list(rows[label])
+        if None in labels:
+            remedy = "put pictures into a folder for each class, train/CLASS, and leave no folder empty"
+            raise UserError(f"of its {split} pictures {labels.count(None):,} have no class", remedy, self.source)
+        pictures = torch.empty(len(rows), self.picture_channels, self.image_size, self.image_size)
+        where = f"{self.source}, {split}"
+        for number, read in enumerate(dataset_pictures(rows, str(picture), self.picture_channels, where)):
+            made = squared(read, self.image_size)
+            pictures[number] = (made.pixels * 255).round() / 255
+            self.note(f"{where}, row {number}", made.changes)
+        return pictures, torch.tensor(labels)

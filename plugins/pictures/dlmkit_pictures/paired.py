@@ -16,7 +16,7 @@ from torch import Tensor
 from dlmkit.data.hub import by_split, splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, did_you_mean
-from dlmkit_pictures.files import Channels, Picture, as_bytes, list_pictures, read_picture, square, told, unpack
+from dlmkit_pictures.files import Channels, Picture, as_bytes, list_pictures, read_picture, squared, told
 from dlmkit_pictures.pairs import PicturePairs
 
 if TYPE_CHECKING:
@@ -119,8 +119,9 @@ class PairedPictures(PicturePairs):
             for where, *pictures in pairs:
                 _alike(where, *pictures)
                 for picture, pixels in zip(pictures, stacked, strict=True):
-                    pixels.append(as_bytes(square(picture.pixels, self.edge)))
-                    read.append((where, picture.changes))
+                    made = squared(picture, self.edge)
+                    pixels.append(as_bytes(made.pixels))
+                    read.append((where, made.changes))
             tables[split] = (torch.stack(stacked[0]), torch.stack(stacked[1]))
         rows = shares({split: len(table[0]) for split, table in tables.items()}, self)
         return {s: (tables[of][0][kept], tables[of][1][kept]) for s, (of, kept) in rows.items()}, read
@@ -254,15 +255,13 @@ def dataset_pictures(rows: Dataset, column: str, channels: Channels, where: str)
         raise UserError(f"there is no column {column} but {', '.join(rows.column_names)}", remedy, where)
     if not isinstance(rows.features[column], Image):
         raise UserError(f"the column {column} holds no pictures", "name another as data.columns", where)
-    for index in range(len(rows)):
-        name = f"{where}, row {index}"
-        try:
-            opened = rows[index][column]
-        except (OSError, ValueError, SyntaxError) as fault:
-            raise UserError(f"the picture in {column} is damaged: {fault}", "leave the row out", name) from fault
-        if opened is None:
+    stored = rows.select_columns([column]).cast_column(column, Image(decode=False))
+    for index, row in enumerate(stored):
+        cell, name = row[column], f"{where}, row {index}"
+        if cell is None:
             raise UserError(f"there is no picture in {column}", "leave the row out", name)
-        yield unpack(opened, channels, name)
+        path = Path(cell["path"] or name)
+        yield read_picture(path if path.is_file() else Path(name), channels, None if path.is_file() else cell["bytes"])
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from dlmkit.data.examples import Examples
 from dlmkit.data.module import Batch, Split
 from dlmkit_pictures.density import density_baselines
+from dlmkit_pictures.files import told
 from dlmkit_pictures.judge import Judge
 
 __all__ = ["Pictures", "ReadPictures"]
@@ -93,6 +94,20 @@ class ReadPictures(Pictures):
         batch_size: Pictures in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
     """
+
+    def __init__(self, batch_size: int = 64, num_workers: int = 0) -> None:
+        super().__init__(batch_size, num_workers)
+        self._notes: list[tuple[str, tuple[str, ...]]] = []
+
+    def note(self, name: str, changes: tuple[str, ...]) -> None:
+        """Remember what had to be changed in a picture, and in how many that was."""
+        self._notes.append((name, changes))
+
+    def changed(self) -> str:
+        """What had to be changed, for the end of a description; empty where nothing had."""
+        _ = self._tables  # read first
+        notes = told(self._notes)
+        return f"; {notes}" if notes else ""
 
     @abstractmethod
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError
-from dlmkit_pictures.files import existing_folder, list_pictures, read_picture, square
+from dlmkit_pictures.files import existing_folder, list_pictures, read_picture, squared
 from dlmkit_pictures.pictures import ReadPictures
 
 __all__ = ["Portraits"]
@@ -76,7 +76,7 @@ class Portraits(ReadPictures):
         """Size, shades and people."""
         people = ", ".join(f"{len(self.table(s)[1].unique())} for {n}" for s, n in _PURPOSES.items())
         size = f"{self.image_size} × {self.image_size} pixels with {self.shades} shades"
-        return f"portraits of {size}; people: {people}; {self.sizes('pictures')}"
+        return f"portraits of {size}; people: {people}; {self.sizes('pictures')}{self.changed()}"
 
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """Pictures (N, 1, S, S) and the numbers of their people.
@@ -112,7 +112,8 @@ class Portraits(ReadPictures):
         return sorted(people, key=lambda p: [int(word) if word.isdecimal() else word for word in _words(p.name)])
 
     def _read(self, path: Path) -> Tensor:
-        pixels = square(read_picture(path, 1).pixels, self.image_size)
+        pixels, changes = squared(read_picture(path, 1), self.image_size)
+        self.note(str(path), tuple(change for change in changes if change != "oblong"))  # portraits are
         return (pixels * (self.shades - 1)).round() / (self.shades - 1)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Batch, Split
 from dlmkit.errors import UserError
-from dlmkit_pictures.files import Channels, Picture, as_bytes, list_pictures, read_picture, square, told
+from dlmkit_pictures.files import Channels, Picture, as_bytes, list_pictures, read_picture, squared, told
 from dlmkit_pictures.paired import check_side_and_shares, dataset_pictures, shares, split_folders
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.unpaired import Unpaired
@@ -136,8 +136,9 @@ class UnpairedPictures(Unpaired):
             for split, pictures in named.items():
                 rows = []
                 for name, *each in pictures:
-                    rows.append([as_bytes(square(picture.pixels, self.edge)) for picture in each])
-                    read += [(name, picture.changes) for picture in each]
+                    made = [squared(picture, self.edge) for picture in each]
+                    rows.append([as_bytes(picture.pixels) for picture in made])
+                    read += [(name, picture.changes) for picture in made]
                 columns = zip(*([row[:1] for row in rows] if min(map(len, rows)) == 1 else rows), strict=True)
                 found[split] = tuple(torch.stack(column) for column in columns)
             kept = shares({split: len(table[0]) for split, table in found.items()}, self)

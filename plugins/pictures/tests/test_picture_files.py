@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
-from dlmkit_pictures.files import list_pictures, read_picture, square, told
+from dlmkit_pictures.files import Picture, list_pictures, read_picture, square, squared, told
 from PIL import Image
 
 from dlmkit.errors import UserError
@@ -137,6 +140,28 @@ def test_the_middle_is_taken_and_scaled():
     torch.testing.assert_close(halves.sum(-1), torch.ones(1, 2))
     assert square(pixels.transpose(1, 2), 4).shape == (1, 4, 4)
     torch.testing.assert_close(square(torch.full((3, 5, 7), 0.3), 16), torch.full((3, 16, 16), 0.3))
+
+
+def test_sixteen_bits_in_colour_are_told_though_pillow_keeps_eight(tmp_path):
+    """Written by hand, since Pillow writes no such file: two pixels, one red, one white."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    row = b"\0" + struct.pack(">6H", 65535, 0, 0, 65535, 65535, 65535)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    pixels, changes = read_picture(tmp_path / "deep.png")
+    assert changes == ("16-bit",)
+    assert pixels[:, 0].T.tolist() == [[1, 0, 0], [1, 1, 1]]
+
+
+def test_what_is_cut_to_a_square_is_told():
+    assert squared(Picture(torch.zeros(3, 8, 8), ("grey",)), 4).changes == ("grey",)
+    made = squared(Picture(torch.zeros(3, 8, 12), ("grey",)), 4)
+    assert made.changes == ("grey", "oblong") and made.pixels.shape == (3, 4, 4)
+    assert told([("a.png", made.changes)]).startswith("1 of 1 oblong, of which the middle is taken (such as a.png)")
 
 
 def test_what_was_changed_is_told():

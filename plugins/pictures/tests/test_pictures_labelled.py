@@ -48,3 +48,30 @@ def test_faults(folder, tmp_path):
         LabelledPictures(str(tmp_path / "empty")).table("train")
     with pytest.raises(UserError, match="image_size is 2"):
         LabelledPictures(image_size=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(b"no picture at all", "no picture that can be read"), (None, "this picture is damaged")]
+)
+def test_a_file_that_cannot_be_read_is_named(folder, content, fault):
+    path = folder / "train" / "dog" / "3.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:600] if content is None else content)
+    with pytest.raises(UserError, match=fault) as caught:
+        LabelledPictures(str(folder), val_size=4).table("train")
+    assert str(caught.value).startswith(str(path))
+
+
+def test_an_empty_class_is_no_class(folder):
+    for path in (folder / "train" / "dog").iterdir():
+        path.unlink()
+    with pytest.raises(UserError) as caught:
+        LabelledPictures(str(folder), val_size=2).table("train")
+    assert str(caught.value).startswith(f"{folder}: ") and "class" in str(caught.value)
+
+
+def test_what_was_changed_is_told(folder):
+    Image.new("LA", (8, 8), (100, 255)).save(folder / "train" / "cat" / "0.png")
+    said = LabelledPictures(str(folder), image_size=8, val_size=4, batch_size=2).describe()
+    assert "1 of 18 transparent in parts, which lie on white" in said
+    assert "17 of 18 oblong, of which the middle is taken" in said

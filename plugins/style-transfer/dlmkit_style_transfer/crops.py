@@ -17,7 +17,7 @@ from torch import Tensor
 from dlmkit.data.module import Batch, DataModule, Split
 from dlmkit.errors import UserError
 from dlmkit_style_transfer.data import read_styles
-from dlmkit_style_transfer.photographs import PHOTOGRAPHS, fit, get_picture
+from dlmkit_style_transfer.photographs import PHOTOGRAPHS, changed, fit, get_picture
 
 __all__ = ["PhotographCrops"]
 
@@ -131,7 +131,9 @@ class PhotographCrops(DataModule):
         """How many photographs, and which styles."""
         names = ", ".join(self._sources) if self.folder is None else f"{len(self._sources):,} photographs"
         styles = ", ".join(Path(style).name for style in self.style)
-        return f"squares of {self.crop} × {self.crop} pixels out of {names}, in the style of {styles}"
+        return (
+            f"squares of {self.crop} × {self.crop} pixels out of {names}, in the style of {styles}{changed(self.style)}"
+        )
 
 
 def _region(pixels: Tensor, split: Split) -> Tensor:

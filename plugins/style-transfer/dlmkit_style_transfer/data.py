@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlmkit.data.module import Batch, DataModule, Split
 from dlmkit.errors import UserError
-from dlmkit_style_transfer.photographs import get_picture
+from dlmkit_style_transfer.photographs import changed, get_picture
 
 __all__ = ["STEPS_PER_EPOCH", "ContentAndStyle", "read_styles"]
 
@@ -94,4 +94,5 @@ class ContentAndStyle(DataModule):
 
     def describe(self) -> str:
         """Which pictures."""
-        return f"{self.content}, {self.width} × {self.height} pixels, in the style of {', '.join(self.style)}"
+        notes = changed([self.content, *self.style])
+        return f"{self.content}, {self.width} × {self.height} pixels, in the style of {', '.join(self.style)}{notes}"

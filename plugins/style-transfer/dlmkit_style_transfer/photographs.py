@@ -6,16 +6,17 @@ Dimensions: H height, W width.
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
-from dlmkit_pictures.files import read_picture
+from dlmkit_pictures.files import read_picture, told
 from torch import Tensor
 
 from dlmkit.errors import UserError, did_you_mean
 from dlmkit_style_transfer.strokes import strokes
 
-__all__ = ["LEAST", "NAMES", "PHOTOGRAPHS", "fit", "get_picture"]
+__all__ = ["LEAST", "NAMES", "PHOTOGRAPHS", "changed", "fit", "get_picture"]
 
 LEAST = 32
 """Pixels along the shorter side that the features need."""
@@ -74,3 +75,14 @@ def fit(pixels: Tensor, size: int) -> Tensor:
         return pixels.contiguous()
     scaled = F.interpolate(pixels[None], shape, mode="bicubic", antialias=factor < 1, align_corners=False)
     return scaled[0].clamp(0, 1).contiguous()
+
+
+def changed(sources: Sequence[str]) -> str:
+    """What had to be changed in those pictures that are files, for the end of a description; empty where nothing had.
+
+    Args:
+        sources: As `get_picture` takes them.
+    """
+    files = [source for source in sources if source not in NAMES]
+    notes = told([(source, read_picture(Path(source).expanduser()).changes) for source in files])
+    return f"; {notes}" if notes else ""

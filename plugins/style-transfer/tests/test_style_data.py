@@ -142,3 +142,11 @@ def test_folders_without_photographs(tmp_path):
         PhotographCrops(str(tmp_path)).setup("fit")
     with pytest.raises(UserError, match="there is no such folder"):
         PhotographCrops(str(tmp_path / "nowhere")).setup("fit")
+
+
+def test_what_was_changed_in_a_picture_is_told(tmp_path):
+    grey = str(save(tmp_path / "grey.png", mode="L"))
+    plain = str(save(tmp_path / "plain.png", mode="RGB"))
+    assert ContentAndStyle(plain, [plain], size=48).describe().endswith(f"in the style of {plain}")
+    said = ContentAndStyle("china", [plain, grey], size=48).describe()
+    assert said.endswith(f"; 1 of 2 grey, repeated as colour (such as {grey})")
