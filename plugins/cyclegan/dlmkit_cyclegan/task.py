@@ -46,6 +46,8 @@ class CycleGAN(Adversarial):
         a_channels: Channels of the pictures of look a; follows from the data.
         b_channels: Channels of the pictures of look b; follows from the data.
         side: Pixels along one side; follows from the data.
+        scored: Whether the data can tell how many translated pictures are what they were; follows from the data. The
+            best weights are then those with the most, otherwise those with the shortest way there and back.
         width: Maps of the generators at full size, and of the discriminators' first layer.
         halvings: How often a generator halves the picture.
         blocks: Residual blocks of a generator.
@@ -77,6 +79,7 @@ class CycleGAN(Adversarial):
         a_channels: int,
         b_channels: int,
         side: int,
+        scored: bool = False,
         width: int = 64,
         halvings: int = 2,
         blocks: int = 9,
@@ -87,6 +90,8 @@ class CycleGAN(Adversarial):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if scored:  # a net that does nothing has the shortest way
+            self.monitor, self.monitor_mode, self.headline = "val/accuracy", "max", "test/accuracy"  # type: ignore[misc]
         for name, value in (("cycle", cycle), ("identity", identity), ("buffer", buffer), ("halvings", halvings)):
             if value < 0:
                 raise UserError(f"{name} is {value}", "give 0 or more", f"model.{name}")
@@ -166,6 +171,7 @@ class CycleGAN(Adversarial):
         loss, metrics = super().loss(batch)
         judges = None if self._trainer is None else getattr(self.trainer.datamodule, "judges", None)  # type: ignore[attr-defined]
         further: dict[str, Tensor | tuple[Tensor, int]] = {}
+        rights: list[float] = []
         for way, (look, other) in _WAYS.items():
             if f"{look}_truth" in batch:
                 made = self(batch[look], way)
@@ -173,6 +179,9 @@ class CycleGAN(Adversarial):
                 if judges is not None:
                     right = judges[other].accuracy(made, batch[f"{look}_class"])
                     further[f"accuracy_{way}"] = torch.tensor(right, device=self.device)
+                    rights.append(right)
+        if rights:
+            further["accuracy"] = torch.tensor(sum(rights) / len(rights), device=self.device)
         return loss, {**metrics, **further}
 
     # ------------------------------------------------------------------------------------------------ what it shows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -238,6 +240,36 @@ def test_the_truth_is_compared_with_where_it_is_known(task, batch):
     truth = task.generators["ab"](batch["a"]).detach()
     _, metrics = task.loss(batch | {"a_truth": truth, "b_truth": batch["b"]})
     assert metrics["l1_ab"].item() == pytest.approx(0, abs=1e-6) and metrics["l1_ba"] > 0.01
+
+
+def test_a_translation_is_judged_as_a_picture_of_the_other_look(task, batch):
+    """Each judge knows its own look: what was made of a is shown to the one of b."""
+
+    class Judge:
+        def __init__(self, look, share):
+            self.look, self.share, self.seen = look, share, None
+
+        def accuracy(self, pictures, labels):
+            self.seen = pictures, labels
+            return self.share
+
+    judges = {"a": Judge("a", 0.25), "b": Judge("b", 0.75)}
+    task._trainer = SimpleNamespace(datamodule=SimpleNamespace(judges=judges), sanity_checking=False)
+    known = {f"{look}_{what}": torch.full((len(batch[look]),), n) for n, look in enumerate("ab") for what in ("class",)}
+    truths = {"a_truth": batch["b"], "b_truth": batch["a"]}
+    metrics = CycleGAN.loss(task.eval(), {**batch, **known, **truths})[1]
+    task._trainer = None
+    assert [float(metrics[f"accuracy{way}"]) for way in ("_ab", "_ba", "")] == [0.75, 0.25, 0.5]
+    torch.testing.assert_close(judges["b"].seen[0], task(batch["a"], "ab"))
+    torch.testing.assert_close(judges["a"].seen[0], task(batch["b"], "ba"))
+    assert judges["b"].seen[1].eq(0).all() and judges["a"].seen[1].eq(1).all()
+
+
+def test_the_best_are_those_that_are_told_rightly_where_that_is_known():
+    sizes = {"width": 2, "halvings": 1, "blocks": 1, "patch": 1}
+    scored, other = CycleGAN(1, 1, 8, scored=True, **sizes), CycleGAN(1, 1, 8, **sizes)
+    assert (scored.monitor, scored.monitor_mode, scored.headline) == ("val/accuracy", "max", "test/accuracy")
+    assert (other.monitor, other.monitor_mode, other.headline) == ("val/cycle", "min", "test/cycle")
 
 
 # ---------- the schedule

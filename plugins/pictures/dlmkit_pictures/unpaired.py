@@ -38,6 +38,11 @@ class Unpaired(Examples):
         return {}
 
     @property
+    def scored(self) -> bool:
+        """Whether classifiers (``judges``, one for each look) say how many translated pictures are what they were."""
+        return False
+
+    @property
     def a_channels(self) -> int:
         """Of the pictures of look a: 1 for grey, 3 for colour."""
         return int(self.table("train")[0].shape[1])
