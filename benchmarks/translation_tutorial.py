@@ -111,12 +111,19 @@ class Tutorial(nn.Module):
             context = torch.bmm(energy.softmax(dim=1)[:, None], annotations)[:, 0]
             embedded = self.dropout(self.target_embedding(word))
             state = self.decoder(torch.cat((embedded, context), dim=1), state)
-            scores = self.scores(torch.cat((state, context, embedded), dim=1))
-            likeliest = scores.argmax(dim=1)
-            word = target[:, place] if target is not None and random.random() < truth else likeliest
-            said.append(likeliest if target is None else scores)
+            features = torch.cat((state, context, embedded), dim=1)
+            if target is not None and torch.is_grad_enabled():  # all scores together at the end, but for those that the next step needs
+                said.append(features)
+                with torch.no_grad():
+                    word = target[:, place] if random.random() < truth else self.scores(features).argmax(dim=1)
+                continue
+            scores = self.scores(features)
+            word = scores.argmax(dim=1)
+            said.append(word if target is None else scores)
             if target is None and all((row == END).any() for row in torch.stack(said, dim=1)):
                 break
+        if target is not None and torch.is_grad_enabled():
+            return self.scores(torch.stack(said, dim=1))
         return torch.stack(said, dim=1)
 
     def loss(self, source: Tensor, lengths: Tensor, target: Tensor, truth: float = 0) -> Tensor:

@@ -467,6 +467,10 @@ def _sample_options(cls: type, options: argparse.Namespace) -> dict[str, Any]:
 
     if options.n is not None and options.n < 1:
         raise UserError(f"-n is {options.n}", "give at least 1")
+    if options.prompt is not None and any("\ud800" <= sign <= "\udfff" for sign in options.prompt):
+        raise UserError(
+            "the prompt is not UTF-8", "set the terminal to UTF-8, or write it with other letters", "--prompt"
+        )
     parser = ArgumentParser(exit_on_error=False)
     names = parser.add_method_arguments(cls, "sample", fail_untyped=False)
     given = {}

@@ -397,6 +397,15 @@ def test_how_many_are_sampled_is_the_task_s_own_unless_it_is_said(command, train
         assert (outcome.code, outcome.out.count("abc")) == (0, count)
 
 
+def test_a_prompt_in_another_encoding_is_one_line(command, train):
+    folder = train("tiny", name="first")
+    outcome = command("sample", folder, "--prompt", "b\udcf6se")  # what a byte 0xf6 becomes in sys.argv
+    assert outcome.code == 2
+    assert outcome.faults == [
+        "--prompt: the prompt is not UTF-8; set the terminal to UTF-8, or write it with other letters"
+    ]
+
+
 @pytest.mark.parametrize(
     ("typed", "got"), [("3", "'3'"), ("null", "None"), ("no", "'no'"), ("[1]", "'[1]'"), ("cat", "'cat'")]
 )

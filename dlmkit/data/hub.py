@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dlmkit.data.module import Split
 
-__all__ = ["by_split", "hub_or_cache", "load_splits", "splits_with_train"]
+__all__ = ["by_split", "column_of", "hub_or_cache", "load_splits", "splits_with_train"]
 
 _NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -81,6 +81,36 @@ def splits_with_train(name: str, remedy: str) -> dict[Split, Dataset]:
     if "train" not in splits:
         raise UserError(f"this dataset has no split train but {', '.join(found)}", "give another", name)
     return splits
+
+
+def column_of(rows: Dataset, column: str, where: str, first: int = 0, last: int | None = None) -> list[Any]:
+    """Some cells of a column.
+
+    Args:
+        rows: The dataset.
+        column: Its column.
+        where: What the dataset is called.
+        first: Row to begin with, from 0.
+        last: Row to end before; the end when left out.
+
+    Raises:
+        UserError: If a row's text is not UTF-8; it names the row.
+    """
+    last = len(rows) if last is None else min(last, len(rows))
+    try:
+        found: list[Any] = list(rows[first:last][column])
+        return found
+    except UnicodeDecodeError:
+        for number in range(first, last):
+            try:
+                _ = rows[number][column]
+            except UnicodeDecodeError as fault:
+                near = fault.object[max(0, fault.start - 10) : fault.end + 10].decode("latin-1")
+                what = (
+                    f"row {number + 1:,} of {column} is not UTF-8: byte 0x{fault.object[fault.start]:02x} in …{near}…"
+                )
+                raise UserError(what, "the file mixes encodings, or is Latin-1 throughout", where) from None
+        raise
 
 
 @contextmanager

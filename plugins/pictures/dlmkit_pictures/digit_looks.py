@@ -78,7 +78,8 @@ class DigitLooks(Unpaired):
             judge, truth = self.judges[other], shown["the truth"]
             figures[f"test/accuracy_{look}{other}"] = {n: judge.accuracy(p, classes[look]) for n, p in shown.items()}
             figures[f"test/l1_{look}{other}"] = {n: float((p - truth).abs().mean()) for n, p in shown.items()}
-        return figures
+        ways = [figures["test/accuracy_ab"], figures["test/accuracy_ba"]]
+        return {"test/accuracy": {n: sum(way[n] for way in ways) / 2 for n in ways[0]}} | figures
 
 
 @lru_cache(maxsize=3)

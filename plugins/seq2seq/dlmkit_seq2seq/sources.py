@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlmkit.data.hub import by_split, load_splits
+from dlmkit.data.hub import by_split, column_of, load_splits
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, did_you_mean, names_beside
 from dlmkit_seq2seq.pairs import Texts
@@ -104,14 +104,15 @@ def _require(path: Path) -> None:
 
 def _columns(rows: Dataset, languages: Sequence[str], where: str) -> Texts:
     """The two columns of a table, or the two entries of its column ``translation``."""
-    nested = [row or {} for row in rows["translation"]] if "translation" in rows.column_names else None
+    is_nested = "translation" in rows.column_names
+    nested = [row or {} for row in column_of(rows, "translation", where)] if is_nested else None
     known = sorted({key for row in nested for key in row}) if nested is not None else list(rows.column_names)
     sides = []
     for language in languages:
         if language not in known:
             remedy = did_you_mean(language, known, "name two of them as data.languages")
             raise UserError(f"there is no column {language} but {', '.join(known)}", remedy, where)
-        column = [row.get(language) for row in nested] if nested is not None else list(rows[language])
+        column = [row.get(language) for row in nested] if nested is not None else column_of(rows, language, where)
         sides.append([_sentence(value, line, language, where) for line, value in enumerate(column, 1)])
     return Texts(sides[0], sides[1], list(range(1, len(sides[0]) + 1)))
 

@@ -240,6 +240,40 @@ def test_another_encoding(tmp_path, lines, encoding, told):
     assert told in line and "iconv" in line
 
 
+@pytest.mark.parametrize(
+    ("changed", "seed"),
+    [({"target": "fr"}, 1), ({"train_size": 60}, 1), ({"test_size": 6}, 1), ({}, 2), ({"lowercase_target": True}, 1)],
+)
+def test_other_dates_and_numbers_are_never_served_from_the_cache(monkeypatch, changed, seed):
+    """Through the cache, which is what a run does: a second start with another setting has other sentences."""
+
+    def first(**options):
+        sizes = {"train_size": 80, "val_size": 4, "test_size": 4, "batch_size": 4, **options}
+        data = DatesAndNumbers(source_pieces=270, target_pieces=270, **sizes)
+        said = [
+            decode(data.target_tokenizer, row[row > PAD].tolist()) for row in data.batch("test", 0, 0, 0, 1)["target"]
+        ]
+        return said, [data.size(split) for split in ("train", "val", "test")]
+
+    one = first()
+    assert first() == one
+    monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
+    other = first(**changed)
+    assert other != one
+    assert other[1] == [changed.get("train_size", 80), 4, changed.get("test_size", 4)]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_mixed_encodings_in_a_table_tell_the_first_row(tmp_path, monkeypatch, nested):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    rows = [{"de": f"Satz {n}", "en": f"sentence {n}"} for n in range(2000)]
+    text = "\n".join(json.dumps({"translation": row} if nested else row) for row in rows).encode()
+    path = tmp_path / "late.jsonl"
+    path.write_bytes(text.replace(b"Satz 1500", b"S\xe4tze"))
+    said = fault(ParallelText(str(path), ["de", "en"]).texts)
+    assert said.startswith(f"{path}: row 1,501 of {'translation' if nested else 'de'} is not UTF-8: byte 0xe4 in …")
+
+
 def test_mixed_encodings_tell_the_first_line(tmp_path):
     path = tmp_path / "a.de"
     path.write_bytes("schön\n".encode() + "böse\n".encode("latin-1"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from dlmkit_seq2seq.model import AdditiveAttention, AttentionTranslator, Encoder
 from dlmkit_seq2seq.plain import PlainTranslator
+from dlmkit_seq2seq.search import beam_search
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -180,3 +181,15 @@ def test_gradients_reach_what_is_hoisted_out_of_the_loop():
 def test_a_size_that_is_none_is_refused():
     with pytest.raises(ValueError, match="hidden_size=0"):
         Encoder(5, 4, 0)
+
+
+@torch.no_grad()
+def test_the_encoders_half_of_the_attention_is_computed_once_for_each_sentence():
+    net, calls = AttentionTranslator(20, 17, 6, 8, 7), []
+    net.decoder.attention.key.register_forward_hook(lambda _module, given, _output: calls.append(given[0].shape))
+    source, lengths = sources()
+    net(source, lengths, torch.randint(3, 17, (3, 9)))
+    assert calls == [(3, 5, 16)]
+    calls.clear()
+    beam_search(net, source, lengths, 4, 1.0, torch.tensor([12, 12, 12]))
+    assert calls == [(3, 5, 16)]

@@ -245,3 +245,12 @@ def test_the_references_of_multi30k_come_back_from_their_tokens(monkeypatch, tmp
     data = ParallelText(parts[0], ["de", "en"], *parts[1:], source_pieces=4000, target_pieces=4000)
     texts, side = data.texts()["test"], data._sides["test"][1]
     assert [decode(data.target_tokenizer, side[row].tolist()) for row in range(1000)] == texts.target
+
+
+@pytest.mark.parametrize(
+    "name", ["seq2seq", "encoder-decoder", "seq2seq-multi30k-de-en", "seq2seq-multi30k-de-fr-frozen"]
+)
+def test_gradients_are_clipped_in_every_recipe(name):
+    from dlmkit import recipe as recipes
+
+    assert 0 < recipes.read(name, []).config["trainer"]["gradient_clip_val"] <= 5

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from dlmkit import UserError
-from dlmkit.data.hub import load_splits
+from dlmkit.data.hub import column_of, load_splits
 from dlmkit.data.sources import expand
 from dlmkit.errors import did_you_mean, names_beside
 
@@ -243,7 +243,8 @@ class HubDataset(Source):
     def texts(self) -> Iterator[str]:
         """Blocks of about a million characters, cut at white space."""
         for start in range(0, len(self.rows), 1000):
-            text = "\n".join(str(row or "") for row in self.rows[start : start + 1000][self.column])
+            cells = column_of(self.rows, self.column, self.label, start, start + 1000)
+            text = "\n".join(str(cell or "") for cell in cells)
             yield from _pieces(text[at : at + _BLOCK] for at in range(0, len(text), _BLOCK))
 
 

@@ -277,6 +277,17 @@ def test_a_text_that_cannot_be_used(tmp_path, content, told):
     assert len(fault.value.lines()) == 1
 
 
+def test_a_folders_row_in_another_encoding_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    rows = b"".join(b'{"text": "a b c"}\n' for _ in range(1200))
+    (folder / "a.jsonl").write_bytes(rows + b'{"text": "caf\xe9 noir"}\n')
+    with pytest.raises(UserError) as fault:
+        _ = Words(str(folder)).vocab_size
+    assert str(fault.value).startswith(f"{folder}: row 1,201 of text is not UTF-8: byte 0xe9 in …caf")
+
+
 def test_a_packed_file_that_is_cut_short(tmp_path):
     path = write(tmp_path / "t.gz", gzip.compress(sentences(20, 5000).encode())[:-500])
     with pytest.raises(UserError, match=r"t\.gz: cannot be read"):

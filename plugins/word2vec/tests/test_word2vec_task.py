@@ -153,6 +153,75 @@ def test_numba_that_is_not_there_is_told(monkeypatch):
         Word2Vec(vocab_size=3, window=2, negatives=2, engine="numba")
 
 
+@pytest.mark.parametrize("engine", engines())
+def test_a_resumed_run_ends_like_an_uninterrupted_one(command, tmp_path, monkeypatch, engine):
+    words = [f"--model.engine={engine}", "--model.threads=1", "--data.sample=0.1"]
+    assert command(*words)[0] == 0
+    whole = run_vectors(tmp_path / "runs/it").matrix
+
+    def stop(self, *_):
+        self.trainer.should_stop = self.trainer.global_step >= 20
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Word2Vec, "on_train_batch_end", stop)
+        assert command(*words, "--name=part")[0] == 0
+    stopped = run_vectors(tmp_path / "runs/part").matrix
+    assert not np.allclose(stopped, whole, atol=1e-3)
+    assert main(["run", "--resume", "runs/part"]) == 0
+    assert np.array_equal(run_vectors(tmp_path / "runs/part").matrix, whole)
+
+
+def test_changes_of_all_processes_are_added_up(monkeypatch):
+    """Both began with the same weights; this one changed a row, the other one that row and another."""
+    from dlmkit_word2vec.engines import Changes
+
+    weight = torch.arange(6.0).view(3, 2)
+    begun = weight.clone()
+    changes = Changes([weight])
+    others = torch.tensor([[0.0, 0.0], [10.0, 20.0], [30.0, 0.0]])
+    monkeypatch.setattr("dlmkit_word2vec.engines.dist.all_reduce", lambda change: change.add_(others))
+    weight[1] += 1
+    changes.exchange()
+    expected = begun + others
+    expected[1] += 1
+    torch.testing.assert_close(weight, expected)
+    changes.exchange()  # nothing of this process's is new
+    torch.testing.assert_close(weight, expected + others)
+
+
+def test_the_slides_analogies_are_a_table_and_their_words_a_map():
+    """Vectors in which every relation is a direction answer every question, and the map has all arrows."""
+    from dlmkit_word2vec.relations import ANALOGIES, RELATIONS
+
+    rng = np.random.default_rng(0)
+    words, rows = [], []
+    pairs = [(a, b) for first, second, third, fourth in ANALOGIES[:4] for a, b in ((first, second), (third, fourth))]
+    pairs += list(zip(*[iter(" ".join(list(RELATIONS.values())[:3]).split())] * 2, strict=True))
+    step = {text: rng.normal(size=24) for text in ("x",)}["x"]
+    for a, b in pairs:
+        if a not in words and b not in words:
+            words += [a, b]
+            base = rng.normal(size=24) * 3
+            rows += [base, base + step]
+    task = Word2Vec(vocab_size=len(words), window=2, negatives=2, dim=24)
+    task.words, task.counts = words, np.arange(len(words), 0, -1)
+    task.net.input.data = torch.from_numpy(np.stack(rows)).float()
+    shown = task.show({})
+    table = shown["analogies"].rows
+    assert [row[:2] for row in table[:2]] == [("paris - france + italy", "rome"), ("bigger - big + cold", "colder")]
+    assert all(row[2].startswith(row[1] + " ") for row in table[:2])
+    for method in ("pca", "tsne"):
+        axes = shown[f"map-{method}"].figure.axes[0]
+        notes = axes.texts
+        arrows = [note for note in notes if note.arrow_patch is not None]
+        written = [note for note in notes if note.get_text()]
+        assert len(arrows) == 15 and len({arrow.arrow_patch.get_edgecolor() for arrow in arrows}) == 3
+        assert len(written) == len({note.get_text() for note in written}) == 30
+        boxes = [note.get_window_extent() for note in written]
+        over = sum(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
+        assert over <= 1, method  # of 435 pairs of words
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", engines())
 def test_two_processes_end_with_the_same_weights_and_learn(tmp_path, engine):
