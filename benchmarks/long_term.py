@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dlmkit.records import Record
+from dlmkit.records import Record, plain
 from dlmkit.runs import Run
 
 NETS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "wavenet": "WaveNet's layers"}
@@ -46,7 +46,19 @@ def row(problem: str, net: str, record: Record) -> str:
     time = f"{record.seconds / 60:.0f} min" if record.seconds else ""
     size = f"{record.summary.get('parameters', 0):,}"
     steps = f"{record.steps or 0:,} steps" + ("" if record.status == "finished" else f", {record.status}")
-    return f"| {problem} | {NETS[net]} | {size} | {told[0]} | {told[1]} | {steps} | {time} |"
+    return f"| {problem} | {NETS[net]} | {size} | {told[0]} | {told[1]} | {steps} | {time} | {settings(record)} |"
+
+
+def settings(record: Record) -> str:
+    """How it was trained: optimiser, rate and schedule, batch, and what keeps it in bounds."""
+    options = record.options
+    optimizer, schedule = (plain(options.get(f"model.{name}")) for name in ("optimizer", "lr_scheduler"))
+    parts = [f"{optimizer} {options.get('model.optimizer.lr', ''):g}", "" if schedule == "none" else schedule]
+    parts.append(f"batches of {options.get('data.batch_size')}")
+    named = {"weight decay": "model.optimizer.weight_decay", "clip": "trainer.gradient_clip_val"}
+    named |= {"dropout": "model.dropout", "chrono": "model.chrono", "forget bias": "model.forget_bias"}
+    parts += [f"{name} {options[key]:g}" for name, key in named.items() if options.get(key)]
+    return ", ".join(filter(None, parts))
 
 
 def _figure(value: float | None, metric: str) -> str:
@@ -61,7 +73,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="run folders; others among them are passed over")
     records = [Record(Run(folder), folder.name) for folder in parser.parse_args().runs if folder.is_dir()]
     cells = sorted((found, index) for index, record in enumerate(records) if (found := cell(record)))
-    print("| problem | net | parameters | ours | the paper | after | in |\n|---|---|---|---|---|---|---|")
+    print("| problem | net | parameters | ours | the paper | after | in | settings |\n" + 8 * "|---" + "|")
     for (problem, net), index in cells:
         print(row(problem, net, records[index]))
 

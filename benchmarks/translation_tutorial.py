@@ -112,7 +112,9 @@ class Tutorial(nn.Module):
             embedded = self.dropout(self.target_embedding(word))
             state = self.decoder(torch.cat((embedded, context), dim=1), state)
             features = torch.cat((state, context, embedded), dim=1)
-            if target is not None and torch.is_grad_enabled():  # all scores together at the end, but for those that the next step needs
+            if (
+                target is not None and torch.is_grad_enabled()
+            ):  # all scores together at the end, but for those that the next step needs
                 said.append(features)
                 with torch.no_grad():
                     word = target[:, place] if random.random() < truth else self.scores(features).argmax(dim=1)

@@ -35,3 +35,36 @@ def test_recipe_opens_with_its_command_and_a_line_on_what_it_is(entry):
     first, second, *_ = Path(entry.value).read_text(encoding="utf-8").splitlines()
     assert first.startswith("# dlmkit run ") and entry.name in first
     assert second.startswith("# ") and second.endswith(".")
+
+
+SHAPES = [Path(entry.value) for entry in RECIPES if Path(entry.value).parent.name == "shapes"]
+
+
+def test_every_shape_has_its_recipe():
+    assert sorted(path.stem for path in SHAPES) == [
+        "many-to-many",
+        "many-to-many-unaligned",
+        "many-to-one",
+        "one-to-many",
+        "one-to-one",
+    ]
+
+
+@pytest.mark.parametrize("path", SHAPES, ids=lambda path: path.stem)
+def test_a_shape_is_named_and_drawn(path, tmp_path, monkeypatch):
+    """One step is trained; what the run shows has the drawing, under the name that the recipe has."""
+    from dlmkit import Figure
+    from dlmkit.cli import main
+
+    shown = {}
+    monkeypatch.setenv("DLMKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Figure, "write", lambda item, file: (file.touch(), shown.update({file.stem: item.figure})))
+    small = [] if path.stem == "many-to-many-unaligned" else ["--model.hidden_size=8"]
+    limits = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
+    if not small:
+        small = ["--data.train_size=100", "--data.val_size=10", "--data.test_size=10", "--model.hidden_size=8"]
+    assert main(["run", f"shapes/{path.stem}", "--runs", str(tmp_path), "--name", "it", *limits, *small]) == 0
+    figure = shown["shape-test"]
+    title = figure.get_suptitle() or figure.axes[0].get_title()
+    assert title.lower().replace(",", "").replace(" ", "-").startswith(path.stem)
+    assert len(figure.axes[0].patches) >= 3  # what goes in, a step of the net, what comes out

@@ -161,3 +161,21 @@ def test_cost_does_not_depend_on_the_receptive_field():
             engine.run(3)
         counts.append(sum(event.flops for event in profile.key_averages()))
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a graph is captured on a CUDA GPU")
+@pytest.mark.parametrize("options", NETS.values(), ids=NETS)
+def test_a_captured_graph_gives_the_tokens_of_plain_steps(options):
+    net, n = made(**options).cuda(), 3
+    given = conditions(net, n, LENGTH)
+    given = Conditions(*(None if t is None else t.cuda() for t in (given.condition, given.speaker, given.local)))
+    uniforms = torch.rand(LENGTH, n, dtype=torch.float64, device="cuda")
+    engines = [
+        Eager(net, prime(net, torch.full((n, 1), net.levels // 2, device="cuda"), given, LENGTH), uniforms)
+        for _ in range(2)
+    ]
+    captured = torch.cat([engines[0].run(30), engines[0].run(LENGTH - 30)])
+    assert engines[0].graph is not None
+    for _ in range(LENGTH):
+        engines[1].step()
+    assert torch.equal(captured, engines[1].codes)

@@ -12,6 +12,7 @@ from dlmkit_wavenet.problem import WaveNetProblem
 from dlmkit_wavenet.task import WaveNet, _told
 
 from dlmkit import Audio, UserError
+from dlmkit.cli import main
 
 SMALL = {"layers": 3, "stacks": 1, "residual_channels": 8, "dilation_channels": 8, "skip_channels": 8}
 
@@ -101,6 +102,13 @@ def test_the_speed_is_told_without_the_first_stretch(monkeypatch, capsys):
         for _ in range(3):
             tell(1000)
     assert "3.0 s of sound in 62.0 s; 1.00 seconds of sound a second once it runs" in capsys.readouterr().err
+
+
+def test_a_net_that_looks_further_back_than_the_clip_is_refused(capsys):
+    assert main(["check", "wavenet", "--data.context=100"]) == 2
+    said = capsys.readouterr().err
+    assert "samples back, and the data gives it 100; give data.context=" in said
+    assert len(said.strip().splitlines()) == 1
 
 
 def test_sample_goes_on_from_a_file(tmp_path):
