@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 
-from dlmkit.diagnosis import option_type
-from dlmkit.notation import plain_prose
+from dlmkit import recipe as recipes
+from dlmkit.diagnosis import in_words, option_type
+from dlmkit.errors import UserError, did_you_mean
+from dlmkit.notation import plain_prose, plain_type
 
-__all__ = ["Option", "class_options", "method_options"]
+__all__ = ["Option", "class_options", "method_options", "sample_options"]
 
 
 @dataclass(frozen=True)
@@ -101,3 +105,48 @@ def _hints(function: Any) -> dict[str, Any]:
         return typing.get_type_hints(function)
     except (NameError, TypeError, AttributeError):  # a name that only a type checker imports, or a built-in function
         return {}
+
+
+def sample_options(cls: type, prompt: str | None, n: int | None, words: Sequence[str]) -> dict[str, Any]:
+    """The options of a task's own ``sample``, checked by jsonargparse.
+
+    Args:
+        cls: Of the task.
+        prompt: As the user gave it.
+        n: How many.
+        words: The other options, as they were typed.
+
+    Raises:
+        UserError: If there is no such option, or it takes something else.
+    """
+    if n is not None and n < 1:
+        raise UserError(f"-n is {n}", "give at least 1")
+    if prompt is not None and any("\ud800" <= sign <= "\udfff" for sign in prompt):
+        remedy = "set the terminal to UTF-8, or write it with other letters"
+        raise UserError("the prompt is not UTF-8", remedy, "--prompt")
+    parser = ArgumentParser(exit_on_error=False)
+    names = parser.add_method_arguments(cls, "sample", fail_untyped=False)
+    given = {}
+    for key, text in recipes.split_overrides(words):
+        name = ".".join(key)
+        if name not in names:
+            what = f"--{name} is no option of {cls.__name__}'s sample"
+            raise UserError(what, did_you_mean(name, names, f"it takes {', '.join('--' + n for n in names)}"))
+        given[name] = _of_its_type(cls, names, name, text)
+    given |= {name: value for name, value in (("n", n), ("prompt", prompt)) if value is not None}
+    result: dict[str, Any] = parser.instantiate_classes(parser.parse_object(given)).as_dict()
+    return result
+
+
+def _of_its_type(cls: type, names: list[str], name: str, text: str) -> Any:
+    """What was typed for an option, as YAML reads it; or as it stands, for a class may be named 3."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_method_arguments(cls, "sample", fail_untyped=False, skip=set(names) - {name})
+    for value in (recipes.typed(text), text):
+        try:
+            parser.parse_object({name: value})
+            return value
+        except ArgumentError:
+            continue
+    written = next(o.written for o in method_options(cls, "sample") if o.name == name)
+    raise UserError(f"--{name} is {recipes.typed(text)!r}", f"sample takes {in_words(plain_type(written))} there")

@@ -71,6 +71,7 @@ def sample(options: argparse.Namespace) -> int:
         import torch
 
         from dlmkit.engine import load_checkpoint, load_task
+        from dlmkit.options import sample_options
 
         task: Any = load_task(recipe, _allowed(options))
         load_checkpoint(task, path)
@@ -78,7 +79,7 @@ def sample(options: argparse.Namespace) -> int:
         if not callable(getattr(task, "sample", None)):
             raise UserError(f"{recipe.name} has nothing that generates", "look at its media folder", str(folder.folder))
         with torch.no_grad():
-            media = task.sample(**_sample_options(type(task), options))
+            media = task.sample(**sample_options(type(task), options.prompt, options.n, options.overrides))
         _print_media(media, Path(options.out or folder.folder / "samples"))
     return 0
 
@@ -457,49 +458,3 @@ def _require_finite(recipe: Recipe, metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise UserError(f"{name} is {value} on the first batch", "check the loss", str(recipe.path))
-
-
-def _sample_options(cls: type, options: argparse.Namespace) -> dict[str, Any]:
-    """The options of a task's own ``sample``, checked by jsonargparse."""
-    from jsonargparse import ArgumentParser
-
-    from dlmkit.errors import did_you_mean
-
-    if options.n is not None and options.n < 1:
-        raise UserError(f"-n is {options.n}", "give at least 1")
-    if options.prompt is not None and any("\ud800" <= sign <= "\udfff" for sign in options.prompt):
-        raise UserError(
-            "the prompt is not UTF-8", "set the terminal to UTF-8, or write it with other letters", "--prompt"
-        )
-    parser = ArgumentParser(exit_on_error=False)
-    names = parser.add_method_arguments(cls, "sample", fail_untyped=False)
-    given = {}
-    for key, text in recipes.split_overrides(options.overrides):
-        name = ".".join(key)
-        if name not in names:
-            what = f"--{name} is no option of {cls.__name__}'s sample"
-            raise UserError(what, did_you_mean(name, names, f"it takes {', '.join('--' + n for n in names)}"))
-        given[name] = _of_its_type(cls, names, name, text)
-    given |= {name: value for name in ("n", "prompt") if (value := getattr(options, name)) is not None}
-    result: dict[str, Any] = parser.instantiate_classes(parser.parse_object(given)).as_dict()
-    return result
-
-
-def _of_its_type(cls: type, names: list[str], name: str, text: str) -> Any:
-    """What was typed for an option, as YAML reads it; or as it stands, for a class may be named 3."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    from dlmkit.diagnosis import in_words
-    from dlmkit.notation import plain_type
-    from dlmkit.options import method_options
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_method_arguments(cls, "sample", fail_untyped=False, skip=set(names) - {name})
-    for value in (recipes.typed(text), text):
-        try:
-            parser.parse_object({name: value})
-            return value
-        except ArgumentError:
-            continue
-    written = next(o.written for o in method_options(cls, "sample") if o.name == name)
-    raise UserError(f"--{name} is {recipes.typed(text)!r}", f"sample takes {in_words(plain_type(written))} there")
