@@ -2,11 +2,11 @@
 
 Usage: python benchmarks/truncated_bptt.py [--figure truncated-bptt.png] [--window 128] [--limit 4]
 
-One recurrent net reads the same symbols both ways: in one piece, with one update of the weights, and in windows of k
-steps with the state carried on as a number and an update after each. Every figure comes from a process of its own. Its
-memory is the most that it ever held (ru_maxrss), less what it held before: with everything imported, the net built,
-and a window trained on. Its time is that of the processor, on one thread, which other work on the
-machine disturbs least.
+The task of dlmkit-rnn reads the same symbols both ways: in one piece, with one update of the weights, and in windows of
+k steps with the state carried on as a number and an update after each. Every figure comes from a process of its own.
+Its memory is the most that it ever held (ru_maxrss), less what it held before: with everything imported, the net built,
+and a window trained on. Its time is that of the processor, on one thread, which other work on the machine disturbs
+least.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from dlmkit_rnn.task import RNN
+from torch import Tensor
 
 SYMBOLS = 64
 
@@ -58,31 +58,29 @@ def peak() -> float:
     return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def train(parts: nn.ModuleList, text: Tensor, window: int) -> None:
-    """One pass over a text (B, T + 1) in windows; a window of T is full BPTT."""
-    embedding, rnn, readout = parts
-    sgd = torch.optim.SGD(parts.parameters(), lr=0.01)
-    state = None
+def train(task: RNN, text: Tensor, window: int) -> None:
+    """One pass over a text (B, T + 1) in windows, by the task's own loss, which carries the state; T is full BPTT."""
+    sgd = torch.optim.SGD(task.parameters(), lr=0.01)
+    reset = torch.ones(len(text), dtype=torch.bool)
     for start in range(0, text.shape[1] - 1, window):
         piece = text[:, start : start + window + 1].long()
-        hidden, state = rnn(embedding(piece[:, :-1]), state)
-        loss = F.cross_entropy(readout(hidden).flatten(0, 1), piece[:, 1:].flatten())
+        loss = task.loss({"input": piece[:, :-1], "target": piece[:, 1:], "reset": reset})
+        assert isinstance(loss, Tensor)  # in training there are no further metrics
         sgd.zero_grad()
         loss.backward()
         sgd.step()
-        state = state.detach()
+        reset = torch.zeros_like(reset)
 
 
 def measure_here(length: int, window: int, hidden: int, batch: int) -> Cost:
     """Measure in this process, which must be fresh."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    rnn = nn.RNN(hidden, hidden, batch_first=True)
-    parts = nn.ModuleList([nn.Embedding(SYMBOLS, hidden), rnn, nn.Linear(hidden, SYMBOLS)])
+    task = RNN(vocab_size=SYMBOLS, hidden_size=hidden).train()
     text = torch.randint(SYMBOLS, (batch, length + 1), dtype=torch.uint8)
-    train(parts, text[:, :65], 64)
+    train(task, text[:, :65], 64)
     before, started = peak(), time.process_time()
-    train(parts, text, window)
+    train(task, text, window)
     return Cost(time.process_time() - started, peak() - before)
 
 
@@ -97,7 +95,7 @@ def measure(length: int, window: int, options: argparse.Namespace) -> Cost:
 def compare(options: argparse.Namespace) -> dict[str, dict[int, Cost]]:
     """Measure both at every length, and print a row for each."""
     costs: dict[str, dict[int, Cost]] = {"full": {}, "truncated": {}}
-    print(f"nn.RNN, H={options.hidden}, B={options.batch}, float32, one thread, ", end="")
+    print(f"the task rnn, H={options.hidden}, B={options.batch}, float32, one thread, ", end="")
     print(f"torch {torch.__version__}; truncated: windows of {options.window} steps")
     print(
         f"{'T':>6}  {'full MB':>9} {'truncated MB':>13} {'ratio':>6}   {'full s':>7} {'truncated s':>12} {'ratio':>6}"

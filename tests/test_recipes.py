@@ -68,3 +68,13 @@ def test_a_shape_is_named_and_drawn(path, tmp_path, monkeypatch):
     title = figure.get_suptitle() or figure.axes[0].get_title()
     assert title.lower().replace(",", "").replace(" ", "-").startswith(path.stem)
     assert len(figure.axes[0].patches) >= 3  # what goes in, a step of the net, what comes out
+
+
+def test_the_recurrent_nets_learn_the_same_text_alike():
+    """So that their finished runs can be compared: only the net differs, and what a recipe says of it."""
+    found = {}
+    for name in ("rnn", "lstm", "gru", "peephole-lstm", "coupled-lstm"):
+        config = recipe.read(name, []).config
+        model = {key: value for key, value in config["model"]["init_args"].items() if key != "forget_bias"}
+        found[name] = {"model": model, **{key: config[key] for key in ("data", "trainer", "seed_everything")}}
+    assert all(one == found["lstm"] for one in found.values())
