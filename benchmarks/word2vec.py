@@ -6,7 +6,8 @@ processor, where that of other programs is left out. Words are counted before fr
 them. Ours runs under Lightning, without checkpoints, in batches of 100,000 words for numba and of 20,000 for torch.
 
 Quality: Spearman's correlation on WordSim-353, SimLex-999 and MEN over the pairs whose words are known; analogies over
-all sections, with answers and questions among the 30,000 most frequent words, in small letters.
+all sections and for each by itself (a column for each contender, in their order), with answers and questions among the
+30,000 most frequent words, in small letters.
 
 Rates are chosen on a development set (MTurk-771), never on these: give --dev=EN-MTurk-771.txt with several --rates.
 
@@ -67,8 +68,9 @@ def judge(vectors: Vectors, folder: Path, dev: str | None) -> Quality:
     if dev:
         return {"dev": similarity(vectors, read_pairs(str(folder / dev))).correlation}
     found = {name: similarity(vectors, read_pairs(str(folder / file))).correlation for name, file in SIMILARITY.items()}
-    answered = total(analogies(vectors, read_questions(str(folder / "questions-words.txt"))))
-    return found | {"analogies %": 100 * answered.right / answered.used}
+    sections = analogies(vectors, read_questions(str(folder / "questions-words.txt")))
+    shares = {f"{name} %": 100 * right / used for name, right, used, _ in [*sections, total(sections)] if used}
+    return found | {("analogies %" if name == f"{total(sections).name} %" else name): s for name, s in shares.items()}
 
 
 def timed(train: Callable[[], Any]) -> Seconds:
@@ -161,8 +163,13 @@ def main() -> None:
             figures[name].append(judge(vectors, options.evaluation, options.dev))
     peer = every[0][0]
     for name, *_ in every:
-        told = (f"{key} {_spread([f[key] for f in figures[name]])}" for key in figures[name][0])
+        first = [key for key in figures[name][0] if key in ("dev", *SIMILARITY, "analogies %")]
+        told = (f"{key} {_spread([f[key] for f in figures[name]])}" for key in first)
         print(f"{name:<14} {', '.join(told)}")
+    sections = [key for key in figures[peer][0] if key not in ("dev", *SIMILARITY, "analogies %")]
+    for section in sections:
+        medians = (f"{statistics.median(f[section] for f in figures[name]):9.1f}" for name, *_ in every)
+        print(f"{section:<30} {' '.join(medians)}")
     for name, *_ in every[1:]:
         for kind in Seconds._fields:
             both = ([getattr(speed, kind) for speed in speeds[who]] for who in (name, peer))
