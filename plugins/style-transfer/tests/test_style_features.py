@@ -89,6 +89,27 @@ def test_vgg_has_the_layers_of_torchvision():
     assert float(net(grey, ["relu1_1"])["relu1_1"].abs().max()) < 1e-7  # the mean colour is where it begins
 
 
+def test_vgg_is_torchvisions_layers_one_after_the_other():
+    """The published configuration: 2, 2, 4, 4, 4 convolutions of 3 × 3 with a maximum of 2 × 2 between the groups."""
+    draw = torch.Generator().manual_seed(0)
+    state = vgg_state()
+    for name, tensor in state.items():
+        scale = (2 / max(1, tensor[0].numel())) ** 0.5 if tensor.dim() == 4 else 0.1
+        state[name] = torch.randn(tensor.shape, generator=draw) * scale
+    net = vgg19(state)
+    picture = torch.rand(1, 3, 34, 48, generator=draw)
+    found = net(picture, net.names)
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    x, place = (picture - mean) / deviation, 0
+    for group, count in enumerate((2, 2, 4, 4, 4), 1):
+        if group > 1:
+            x, place = F.max_pool2d(x, 2), place + 1
+        for number in range(1, count + 1):
+            x = F.relu(F.conv2d(x, state[f"features.{place}.weight"], state[f"features.{place}.bias"], padding=1))
+            place += 2
+            torch.testing.assert_close(found[f"relu{group}_{number}"], x, rtol=1e-3, atol=1e-4 * float(x.abs().max()))
+
+
 def test_smooth_pooling_keeps_a_plain_picture_and_halves():
     pooled = SmoothPool()(torch.full((1, 4, 9, 12), 0.3))
     assert pooled.shape == (1, 4, 4, 6)
