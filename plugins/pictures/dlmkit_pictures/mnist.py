@@ -69,7 +69,8 @@ class BinarisedMNIST(MNIST):
     for the training pictures from the seed (``binarisation_seed``, 0), for validation from (…, 1), for the test from
     (…, 2). The pictures that Larochelle drew in the same way, which published figures are for, come in three files
     ``binarized_mnist_train.amat``, ``…_valid.amat`` and ``…_test.amat``; a folder that has them is read as it is, and
-    says nothing of the digits: there is one class then.
+    says nothing of the digits: there is one class then. A dataset whose pictures are black and white already, as a copy
+    of those on the hub would be, stays as it is.
 
     References:
         | On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov & Murray, 2008), for drawing the pixels
@@ -98,6 +99,7 @@ class BinarisedMNIST(MNIST):
         if binarisation_seed < 0:
             raise UserError(f"binarisation_seed is {binarisation_seed}", "give at least 0", "data.binarisation_seed")
         self.binarisation_seed = binarisation_seed
+        self._came_so = False
 
     @property
     def levels(self) -> int:
@@ -111,8 +113,10 @@ class BinarisedMNIST(MNIST):
 
     def describe(self) -> str:
         """Size, rule and splits."""
-        rule = "as Larochelle drew it" if self.fixed else f"drawn from seed {self.binarisation_seed}"
-        return f"MNIST in black and white, {rule}; 28 × 28 pixels; {self.sizes('pictures')}"
+        sizes = self.sizes("pictures")  # reads them
+        rule = "as it came" if self._came_so else f"drawn from seed {self.binarisation_seed}"
+        rule = "as Larochelle drew it" if self.fixed else rule
+        return f"MNIST in black and white, {rule}; 28 × 28 pixels; {sizes}"
 
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """Pictures (N, 1, 28, 28) of zeros and ones, and their digits."""
@@ -120,6 +124,7 @@ class BinarisedMNIST(MNIST):
             found = {split: read_amat(Path(self.source).expanduser() / name) for split, name in _AMAT.items()}
             return {split: (ink, torch.zeros(len(ink), dtype=torch.int64)) for split, ink in found.items()}
         shades = mnist_splits(self.source, self.val_size)
+        self._came_so = all(bool(((grey == 0) | (grey == 255)).all()) for grey, _ in shades.values())
         return {split: (self._ink(shades[split][0], number), shades[split][1]) for number, split in enumerate(_AMAT)}
 
     def _ink(self, pictures: Tensor, number: int) -> Tensor:

@@ -31,6 +31,18 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_what_is_black_and_white_already_stays_as_it_is(folder):
+    assert "drawn from seed 3" in BinarisedMNIST(str(folder), val_size=10, binarisation_seed=3).describe()
+    random = np.random.default_rng(1)
+    ink = {"train": random.integers(2, size=(60, 28, 28)), "test": random.integers(2, size=(20, 28, 28))}
+    for part, pictures in ink.items():
+        (folder / f"{FILES[part][0]}.gz").write_bytes(gzip.compress(idx(255 * pictures)))
+    read_mnist.cache_clear()
+    data = BinarisedMNIST(str(folder), val_size=10, binarisation_seed=3)
+    assert torch.equal(data.table("test")[0][:, 0], torch.from_numpy(ink["test"]).float())
+    assert "black and white, as it came" in data.describe()
+
+
 def test_the_shades_are_those_of_the_files(folder):
     data = MNIST(str(folder), val_size=10, batch_size=5)
     assert [data.size(split) for split in ("train", "val", "test")] == [50, 10, 20]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -174,7 +175,10 @@ class PixelCNN(Task):
         if not hasattr(data, "judge") or self.embedding_size:
             return
         classes = torch.arange(_JUDGED, device=self.device) % self.num_classes if self.num_classes else None
+        started = time.perf_counter()
         made = self.draw(_JUDGED, classes)
+        took = time.perf_counter() - started
+        self.print(f"{_JUDGED:,} pictures were drawn in {took:.1f} s, {_JUDGED / took:.1f} a second")
         found = {"distance": data.judge.verdict(made, data.table("test")[0]).distance}
         if classes is not None:
             found["as_asked"] = data.judge.accuracy(made, classes)
