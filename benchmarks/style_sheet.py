@@ -63,7 +63,7 @@ def main() -> None:
         ax.imshow(picture)
         ax.set_title(name, fontsize=13)
         ax.set_axis_off()
-    figure.savefig(asked.out, dpi=130)
+    figure.savefig(asked.out, dpi=130, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def test_unknown_plugin(plugin: Plugin) -> None:
 
 
 def test_checks_have_names_and_texts() -> None:
-    assert len({c.name for c in conformance.CHECKS}) == len(conformance.CHECKS) == 13
+    assert len({c.name for c in conformance.CHECKS}) == len(conformance.CHECKS) == 14
     assert all(c.text and c.function.__doc__ for c in conformance.CHECKS)
     assert [c.name for c in conformance.CHECKS if c.slow] == ["two_real_processes"]
 
@@ -232,6 +232,22 @@ def test_a_check_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -
 
 
 # ---------- the package
+
+
+def test_every_recipe_of_the_package_is_looked_at(plugin: Plugin, tmp_path: Path) -> None:
+    subject = plugin()
+    assert package_checks.recipes_are_sound(subject) == "1 recipe"
+    folder = tmp_path / f"dlmkit_{subject.word}" / "recipes"
+    (folder / f"{subject.word}-large.yaml").write_text(
+        f"# dlmkit run x\nextends: {subject.word}\nmodel:\n  init_args:\n    widht: 8\n"
+    )
+    (folder / f"{subject.word}-gone.yaml").write_text("# dlmkit run y\nextends: nothing-of-that-name\n")
+    (folder / "other.yml").write_text("# dlmkit run z\n")
+    plugins.installed.cache_clear()
+    found = advice(package_checks.recipes_are_sound, subject)
+    assert f"{subject.word}-large.yaml:5: " in found and "widht" in found
+    assert "nothing-of-that-name" in found
+    assert "other.yml: dlmkit finds recipes by their ending .yaml; rename it" in found
 
 
 def test_heavy_import(plugin: Plugin) -> None:

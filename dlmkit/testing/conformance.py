@@ -13,7 +13,12 @@ import pytest
 from dlmkit import plugins
 from dlmkit.errors import UserError
 from dlmkit.testing.check import Check, NotReached, Unsuitable
-from dlmkit.testing.package_checks import documented_parameters, imports_lazily, known_switches
+from dlmkit.testing.package_checks import (
+    documented_parameters,
+    imports_lazily,
+    known_switches,
+    recipes_are_sound,
+)
 from dlmkit.testing.process_checks import two_processes_one_gradient, two_real_processes
 from dlmkit.testing.run_checks import recipe_trains, resumes_exactly, same_seed_same_result, samples_from_checkpoint
 from dlmkit.testing.subject import Subject
@@ -30,6 +35,7 @@ CHECKS = (
     imports_lazily,
     documented_parameters,
     known_switches,
+    recipes_are_sound,
     recipe_trains,
     gradient_reaches_every_parameter,
     overfits_one_batch,

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import docstring_parser
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dlmkit import plugins
@@ -20,7 +22,7 @@ from dlmkit.errors import UserError, did_you_mean
 from dlmkit.testing.check import check, short, tell
 from dlmkit.testing.subject import Subject
 
-__all__ = ["class_faults", "documented_parameters", "imports_lazily", "switch_faults"]
+__all__ = ["class_faults", "documented_parameters", "imports_lazily", "recipes_are_sound", "switch_faults"]
 
 _HEAVY = ("torch", "lightning", "datasets", "matplotlib", "wandb")
 _SECONDS = 1.0
@@ -66,6 +68,36 @@ def documented_parameters(subject: Subject) -> str:
     classes = [subject.task_type, *(plugins.load(e) for e in registered)]
     tell([fault for cls in classes for fault in class_faults(cls)])
     return f"{sum(len(_options(cls)) for cls in classes)} options"
+
+
+@check("each of its recipes resolves, and every option in them exists and is of the right type")
+def recipes_are_sound(subject: Subject) -> str:
+    """Look at all recipes of the same distribution; an overlay is laid over the default recipe."""
+    own = [e for e in plugins.installed() if e.kind == "recipes" and e.package == subject.entry.package and not e.fault]
+    faults: list[UserError] = []
+    for entry in own:
+        try:
+            faults += _recipe_faults(Path(entry.value), Path(subject.recipe.path))
+        except UserError as fault:
+            faults.append(fault)
+    for folder in sorted({Path(entry.value).parent for entry in own}):
+        for path in sorted(folder.glob("*.yml")):
+            faults.append(UserError("dlmkit finds recipes by their ending .yaml", "rename it", short(str(path))))
+    tell(faults)
+    return f"{len(own)} recipe" + ("s" if len(own) > 1 else "")
+
+
+def _recipe_faults(path: Path, default: Path) -> list[UserError]:
+    from dlmkit import recipe as recipes
+    from dlmkit.diagnosis import diagnose, fill_defaults
+    from dlmkit.engine import Allowed, data_and_model, links
+
+    overlay = recipes.is_overlay(path)
+    read = recipes.read(str(default if overlay else path), overlays=[str(path)] if overlay else [])
+    Allowed().apply(read)  # before importing a class that it names
+    types: dict[str, type] = {**data_and_model(read), "trainer": Trainer}
+    config = fill_defaults(read.config, {word: types[word] for word in ("model", "data")})
+    return list(diagnose(read, config, types, links(types["data"], types["model"])))
 
 
 @check("what the task switches off exists, and has a reason", optional=False)
