@@ -3,9 +3,9 @@
     dlmkit run wavenet --name wavenet
     python benchmarks/wavenet_notes.py --run runs/wavenet
 
-Every note of the scale is played in several random orders, each as one melody with nothing between the notes. A note is
-right within a quarter-tone, half a semitone. The plucked string itself is judged in the same way, to say what the
-measurement is worth.
+Every note of the scale is played in several random orders, each as one melody in which the string is damped shortly
+before the next note, as in most of the melodies that it has heard. A note is right within a quarter-tone, half a
+semitone. The plucked string itself is judged in the same way, to say what the measurement is worth.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from dlmkit_wavenet.generate import Conditions
 from dlmkit_wavenet.tones import frequency, pluck
 
 from dlmkit import recipe as recipes
@@ -55,8 +56,8 @@ def pitch(wave: Wave, rate: int, low: float = 180, high: float = 800) -> float:
 
 
 def right(wave: Wave, rate: int, name: str) -> bool:
-    """Whether a note lies within a quarter-tone of what it should be; its first tenth and its end are left out."""
-    part = wave[len(wave) // 10 : len(wave) * 9 // 10]
+    """Whether a note is within a quarter-tone of what it should be; its first tenth and last fifth are left out."""
+    part = wave[len(wave) // 10 : len(wave) * 4 // 5]
     return abs(12 * math.log2(pitch(part, rate) / wanted(name))) < 0.5
 
 
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of a trained run of the recipe wavenet")
     parser.add_argument("--orders", type=int, default=12, help="how many melodies")
     parser.add_argument("--seconds", type=float, default=0.3, help="of a note")
+    parser.add_argument("--gap", type=float, default=0.03, help="seconds of rest at its end")
     parser.add_argument("--temperature", type=float, default=1.0)
     asked = parser.parse_args()
     run = Run(asked.run)
@@ -74,13 +76,16 @@ def main() -> None:
     task.eval()
     names = [name for name in task.names["local"] if name[-1].isdigit()]
     draw = np.random.default_rng(0)
-    size = round(asked.seconds * task.sample_rate)
+    size, rest = (round(seconds * task.sample_rate) for seconds in (asked.seconds, asked.gap))
+    kinds = {name: number for number, name in enumerate(task.names["local"])}
     played, strings = ({name: 0 for name in names} for _ in range(2))
     for order in range(asked.orders):
         melody = [names[k] for k in draw.permutation(len(names))]
         with torch.no_grad():
-            conditions = task.conditions(1, local=",".join(melody), length=size * len(melody))
-            wave = task.generated(1, size * len(melody), conditions, seed=order, temperature=asked.temperature)[0]
+            local = torch.tensor([kinds[name] for name in melody])[:, None].repeat(1, size)
+            local[:, size - rest :] = kinds["rest"]
+            conditions = Conditions(local=local.view(1, -1))
+            wave = task.generated(1, local.numel(), conditions, seed=order, temperature=asked.temperature)[0]
         for name, part in zip(melody, wave.double().numpy().reshape(len(melody), -1), strict=True):
             played[name] += right(part, task.sample_rate, name)
             strings[name] += right(pluck(wanted(name), size, task.sample_rate, draw), task.sample_rate, name)
