@@ -98,6 +98,10 @@ class GradientFlow(Callback):
         Raises:
             UserError: If the task carries no state and names no other way.
         """
+        way_back: Any = getattr(task, "way_back", None)
+        if not isinstance(task, (SequenceTask, SequenceProblem)) and not callable(way_back):
+            what = f"{type(task).__name__} is no sequence task, so there is no way back in time"
+            raise UserError(what, "leave the callback out, or give the task a method way_back")
         # Validation runs in inference mode, whose tensors autograd refuses; cuDNN has no backward in evaluation mode.
         with torch.inference_mode(False), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             batch = {name: tensor.clone() for name, tensor in batch.items()}
@@ -105,11 +109,8 @@ class GradientFlow(Callback):
                 distances, curves = gradient_by_states(task, batch["input"], batch["target"], self.distance)
             elif isinstance(task, SequenceProblem):
                 distances, curves = gradient_by_inputs(task, batch["input"], batch["target"])
-            elif callable(way_back := getattr(task, "way_back", None)):
-                distances, curves = _by_distance(*way_back(batch))
             else:
-                what = f"{type(task).__name__} is no sequence task, so there is no way back in time"
-                raise UserError(what, "leave the callback out, or give the task a method way_back")
+                distances, curves = _by_distance(*way_back(batch))
         radii = spectral_radii(task)
         table = Table(["distance", "gradient"], list(zip(distances, next(iter(curves.values())), strict=True)))
         media: dict[str, Media] = {"gradient-flow": _Curve(flow_figure(distances, curves, radii), table)}
