@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,14 @@ class Panel:
         title: Above it; may be empty.
         x: Name of the horizontal axis.
         y: Name of the vertical axis.
-        curves: Run to its curve.
+        curves: Run to its curve; names in place of numbers in x stand side by side, with a point for each.
         noisy: Whether to average over neighbours where there are many points.
     """
 
     title: str
     x: str
     y: str
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, Sequence[tuple[Any, float]]]
     noisy: bool = False
 
 
@@ -84,7 +84,9 @@ def _panel(ax: Any, panel: Panel, runs: list[str]) -> dict[str, Any]:
         if curve:
             style = {"color": _COLOURS[number % 8], "linestyle": _STROKES[number // 8 % 4], "linewidth": 2}
             marker = "o" if len(curve) <= 12 else ""
-            smooth = _averaged(curve) if panel.noisy else curve
+            smooth = _averaged(list(curve)) if panel.noisy else curve
+            if isinstance(curve[0][0], str):
+                style["linestyle"] = "none"
             (lines[run],) = ax.plot(*zip(*smooth, strict=True), marker=marker, markersize=5, **style)
     if _spans_decades([y for curve in panel.curves.values() for _, y in curve]):
         ax.set_yscale("log", nonpositive="mask")

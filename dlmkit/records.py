@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import math
@@ -27,18 +28,21 @@ _UPWARD = {"accuracy", "acc", "precision", "recall", "f1", "auroc", "auc", "psnr
 
 Curve = list[tuple[float, float]]
 
+_MOST_NAMES = 16
+"""Rows of a table whose first column holds names."""
+
 
 @dataclass
 class Table:
-    """A table that a run wrote as media, whose cells are numbers.
+    """A table that a run wrote as media, whose cells are numbers, but for names in the first column.
 
     Args:
         columns: The first two heads.
-        rows: The first two cells of each row.
+        rows: The first two cells of each row; of the first cells all are numbers, or all are names.
     """
 
     columns: tuple[str, str]
-    rows: Curve
+    rows: Sequence[tuple[float | str, float]]
 
 
 @dataclass
@@ -291,13 +295,18 @@ def _unreadable(where: Path | str, why: str) -> UserError:
 
 
 def _table(path: Path) -> Table | None:
-    """A table of numbers; None for one of words."""
+    """A table of numbers, or of numbers with names; None for one of words."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             head, *rows = list(csv.reader(file))
-        numbers = [[float(cell) for cell in row] for row in rows]
+        numbers = [[float(cell) for cell in row[1:]] for row in rows]
     except (OSError, ValueError, csv.Error):
         return None
-    if len(head) < 2 or len(numbers) < 2 or any(len(row) != len(head) for row in numbers):
+    if len(head) < 2 or not rows or any(len(row) != len(head) for row in rows):
         return None
-    return Table((head[0], head[1]), [(row[0], row[1]) for row in numbers])
+    names: list[float | str] = [row[0] for row in rows]
+    with contextlib.suppress(ValueError):
+        names = [float(row[0]) for row in rows]
+    if len(rows) < 2 if isinstance(names[0], float) else len(rows) > _MOST_NAMES:
+        return None
+    return Table((head[0], head[1]), [(name, row[0]) for name, row in zip(names, numbers, strict=True)])

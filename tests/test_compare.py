@@ -324,9 +324,35 @@ def test_tables_that_several_runs_wrote(command, make, panels):
             head = "distance,gradient,more\n" if text.split("\n")[0].count(",") == 2 else "distance,gradient\n"
             (folder / "media" / file).write_text(head + text)
     assert command("compare", "runs/*").code == 0
-    (panel,) = panels[2:]
+    panel, named = panels[2:]
     assert (panel.title, panel.x, panel.y) == ("flow", "distance", "gradient")
     assert panel.curves == {"a": [(1, 9), (2, 9)], "b": [(1, 1), (2, 0.001)]}
+    assert named.title == "words" and named.curves == {name: [("one", 2), ("three", 4)] for name in "ac"}
+
+
+def test_tables_of_texts_and_long_ones_are_no_panels(command, make, panels):
+    for name in "ab":
+        media = make(name) / "media"
+        (media / "texts-test.csv").write_text("question,answer\none,two\n")
+        (media / "empty-test.csv").write_text("x,y\n")
+        (media / "long-test.csv").write_text("word,times\n" + "".join(f"w{n},1\n" for n in range(17)))
+    assert command("compare", "runs/*").code == 0
+    assert len(panels) == 2
+
+
+def test_named_figures_are_points(command, make, workplace, monkeypatch):
+    """Of nets with other names, such as gates, each has its own."""
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure))
+    for name, rows in (("rnn", "l0,1.5\n"), ("lstm", "l0 i,0.5\nl0 f,2.5\n")):
+        (make(name) / "media" / "radius-test.csv").write_text("matrix,radius\n" + rows)
+    assert command("compare", "runs/rnn", "runs/lstm").code == 0
+    ax = drawn[0].axes[2]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["l0", "l0 i", "l0 f"]
+    assert [list(line.get_ydata()) for line in ax.get_lines()] == [[1.5], [0.5, 2.5]]
+    assert {line.get_linestyle() for line in ax.get_lines()} == {"None"}
 
 
 def test_an_axis_is_logarithmic_where_it_must_be():
