@@ -62,7 +62,7 @@ def draw(panels: list[Panel], runs: list[str], path: Path) -> None:
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     drawn: dict[str, Any] = {}
     for ax, panel in zip(axes, panels, strict=False):
-        drawn |= _panel(ax, panel, runs)
+        drawn = _panel(ax, panel, runs) | drawn  # the first panel has a line for each
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     shown = [run for run in runs if run in drawn]
