@@ -306,6 +306,11 @@ def test_a_gradient_of_nothing_is_drawn():
     assert figure.axes[0].get_title() == "no gradient at all arrives"
 
 
+def test_where_the_gradient_ends_is_said():
+    figure = flow_figure([0, 1, 2, 3], {"all": [1.0, 0.1, 0.0, 0.0]}, {})
+    assert figure.axes[0].get_title() == "nothing arrives from more than 1 steps back"
+
+
 def test_a_distance_of_nothing_is_refused():
     with pytest.raises(UserError, match="distance is 0; give at least 1"):
         GradientFlow(0)

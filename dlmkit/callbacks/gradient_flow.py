@@ -289,4 +289,7 @@ def _finding(distances: Sequence[int], norms: Sequence[float]) -> str:
     """What the curve says, in words."""
     if not norms[0] > 0:
         return "no gradient at all arrives"
+    if not norms[-1] > 0:
+        last = max(k for k, norm in zip(distances, norms, strict=True) if norm > 0)
+        return f"nothing arrives from more than {last} steps back"
     return f"{norms[-1] / norms[0]:.1e} of what arrives at k = {distances[0]} arrives at k = {distances[-1]}"
