@@ -105,16 +105,14 @@ class Tutorial(nn.Module):
         state = torch.tanh(self.bridge(torch.cat((last[0], last[1]), dim=1)))
         keys, absent = self.key(annotations), source == PAD
         word = torch.full((len(source),), START)
-        said = []
+        said, trains = [], torch.is_grad_enabled()
         for place in range(1, LIMIT + 1 if target is None else target.shape[1]):
             energy = self.energy(torch.tanh(keys + self.query(state)[:, None]))[..., 0].masked_fill(absent, -1e10)
             context = torch.bmm(energy.softmax(dim=1)[:, None], annotations)[:, 0]
             embedded = self.dropout(self.target_embedding(word))
             state = self.decoder(torch.cat((embedded, context), dim=1), state)
             features = torch.cat((state, context, embedded), dim=1)
-            if (
-                target is not None and torch.is_grad_enabled()
-            ):  # all scores together at the end, but for those that the next step needs
+            if target is not None and trains:  # all scores together at the end, but for those that the next step needs
                 said.append(features)
                 with torch.no_grad():
                     word = target[:, place] if random.random() < truth else self.scores(features).argmax(dim=1)
@@ -124,7 +122,7 @@ class Tutorial(nn.Module):
             said.append(word if target is None else scores)
             if target is None and all((row == END).any() for row in torch.stack(said, dim=1)):
                 break
-        if target is not None and torch.is_grad_enabled():
+        if target is not None and trains:
             return self.scores(torch.stack(said, dim=1))
         return torch.stack(said, dim=1)
 

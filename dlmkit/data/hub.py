@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dlmkit.data.module import Split
 
-__all__ = ["by_split", "column_of", "hub_or_cache", "load_splits", "splits_with_train"]
+__all__ = ["by_split", "column_of", "hub_or_cache", "load_splits", "splits_with_train", "undecodable"]
 
 _NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -83,6 +83,12 @@ def splits_with_train(name: str, remedy: str) -> dict[Split, Dataset]:
     return splits
 
 
+def undecodable(fault: UnicodeDecodeError) -> str:
+    """What is wrong with bytes that are no UTF-8, and what stands around."""
+    near = fault.object[max(0, fault.start - 10) : fault.end + 10].decode("latin-1")
+    return f"is not UTF-8: byte 0x{fault.object[fault.start]:02x} in …{near}…"
+
+
 def column_of(rows: Dataset, column: str, where: str, first: int = 0, last: int | None = None) -> list[Any]:
     """Some cells of a column.
 
@@ -105,10 +111,7 @@ def column_of(rows: Dataset, column: str, where: str, first: int = 0, last: int 
             try:
                 _ = rows[number][column]
             except UnicodeDecodeError as fault:
-                near = fault.object[max(0, fault.start - 10) : fault.end + 10].decode("latin-1")
-                what = (
-                    f"row {number + 1:,} of {column} is not UTF-8: byte 0x{fault.object[fault.start]:02x} in …{near}…"
-                )
+                what = f"row {number + 1:,} of {column} {undecodable(fault)}"
                 raise UserError(what, "the file mixes encodings, or is Latin-1 throughout", where) from None
         raise
 

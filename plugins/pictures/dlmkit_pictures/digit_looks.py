@@ -58,11 +58,6 @@ class DigitLooks(Unpaired):
         """Size and splits."""
         return f"handwritten digits of 16 × 16 pixels, in chalk and in ink, unpaired; {self.sizes('digits')} of each"
 
-    @property
-    def scored(self) -> bool:
-        """There are classifiers."""
-        return True
-
     @cached_property
     def judges(self) -> Mapping[str, Judge]:
         """For each look a classifier trained on that look's training pictures."""

@@ -24,6 +24,7 @@ __all__ = [
     "ENDINGS",
     "Channels",
     "Picture",
+    "appended",
     "as_bytes",
     "existing_folder",
     "list_pictures",
@@ -231,3 +232,13 @@ def told(read: Sequence[tuple[str, tuple[str, ...]]]) -> str:
         if names:
             parts.append(f"{len(names):,} of {len(read):,} {text} (such as {names[0]})")
     return "; ".join(parts)
+
+
+def appended(read: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    """What `told` says, for the end of a description.
+
+    Args:
+        read: The name of each picture, and its changes.
+    """
+    notes = told(read)
+    return f"; {notes}" if notes else ""

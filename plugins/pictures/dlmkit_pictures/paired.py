@@ -16,7 +16,7 @@ from torch import Tensor
 from dlmkit.data.hub import by_split, splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, did_you_mean
-from dlmkit_pictures.files import Channels, Picture, as_bytes, list_pictures, read_picture, squared, told
+from dlmkit_pictures.files import Channels, Picture, appended, as_bytes, list_pictures, read_picture, squared
 from dlmkit_pictures.pairs import PicturePairs
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class PairedPictures(PicturePairs):
     def describe(self) -> str:
         """Where they come from, how many there are, and what had to be changed."""
         folders = " → ".join(filter(None, [self.source, self.target]))
-        notes = told(self._tables[1])
-        return f"{folders}, {self.edge} × {self.edge} pixels; {self.sizes('pairs')}{'; ' if notes else ''}{notes}"
+        size = f"{self.edge} × {self.edge} pixels"
+        return f"{folders}, {size}; {self.sizes('pairs')}{appended(self._tables[1])}"
 
     @cached_property
     def _tables(self) -> tuple[dict[Split, tuple[Tensor, Tensor]], list[tuple[str, tuple[str, ...]]]]:

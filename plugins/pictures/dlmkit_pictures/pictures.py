@@ -13,7 +13,7 @@ from torch import Tensor
 from dlmkit.data.examples import Examples
 from dlmkit.data.module import Batch, Split
 from dlmkit_pictures.density import density_baselines
-from dlmkit_pictures.files import told
+from dlmkit_pictures.files import appended
 from dlmkit_pictures.judge import Judge
 
 __all__ = ["Pictures", "ReadPictures"]
@@ -106,8 +106,7 @@ class ReadPictures(Pictures):
     def changed(self) -> str:
         """What had to be changed, for the end of a description; empty where nothing had."""
         _ = self._tables  # read first
-        notes = told(self._notes)
-        return f"; {notes}" if notes else ""
+        return appended(self._notes)
 
     @abstractmethod
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:

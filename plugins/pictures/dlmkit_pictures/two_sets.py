@@ -15,7 +15,7 @@ from torch import Tensor
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Batch, Split
 from dlmkit.errors import UserError
-from dlmkit_pictures.files import Channels, Picture, as_bytes, list_pictures, read_picture, squared, told
+from dlmkit_pictures.files import Channels, Picture, appended, as_bytes, list_pictures, read_picture, squared
 from dlmkit_pictures.paired import check_side_and_shares, dataset_pictures, shares, split_folders
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.unpaired import Unpaired
@@ -103,9 +103,9 @@ class UnpairedPictures(Unpaired):
         counts = ", ".join(
             f"{len(table['train'][0]):,} of {look}" for table, look in zip(self._tables[0], "ab", strict=True)
         )
-        notes = told(self._tables[1])
         where = " and ".join(filter(None, self.places))
-        return f"{where}, {self.edge} × {self.edge} pixels, {counts} for training{'; ' if notes else ''}{notes}"
+        size = f"{self.edge} × {self.edge} pixels"
+        return f"{where}, {size}, {counts} for training{appended(self._tables[1])}"
 
     def known(self, split: Split, rows: Tensor) -> Batch:
         """How pictures look in the other look, ``a_truth`` and ``b_truth``, where all have a partner."""

@@ -40,7 +40,7 @@ class Unpaired(Examples):
     @property
     def scored(self) -> bool:
         """Whether classifiers (``judges``, one for each look) say how many translated pictures are what they were."""
-        return False
+        return hasattr(type(self), "judges")
 
     @property
     def a_channels(self) -> int:

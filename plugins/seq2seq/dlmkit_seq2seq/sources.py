@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlmkit.data.hub import by_split, column_of, load_splits
+from dlmkit.data.hub import by_split, column_of, load_splits, undecodable
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, did_you_mean, names_beside
 from dlmkit_seq2seq.pairs import Texts
@@ -90,10 +90,8 @@ def _text(row: bytes, line: int, path: Path) -> str:
     try:
         return row.decode("utf-8")
     except UnicodeDecodeError as fault:
-        near = row[max(0, fault.start - 10) : fault.end + 10].decode("latin-1")
-        what = f"line {line:,} is not UTF-8: byte 0x{row[fault.start]:02x} in …{near}…"
         remedy = "the file mixes encodings, or is Latin-1 throughout; iconv -f LATIN1 -t UTF-8 converts it"
-        raise UserError(what, remedy, str(path)) from None
+        raise UserError(f"line {line:,} {undecodable(fault)}", remedy, str(path)) from None
 
 
 def _require(path: Path) -> None:

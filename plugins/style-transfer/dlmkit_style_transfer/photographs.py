@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
-from dlmkit_pictures.files import read_picture, told
+from dlmkit_pictures.files import appended, read_picture
 from torch import Tensor
 
 from dlmkit.errors import UserError, did_you_mean
@@ -84,5 +84,4 @@ def changed(sources: Sequence[str]) -> str:
         sources: As `get_picture` takes them.
     """
     files = [source for source in sources if source not in NAMES]
-    notes = told([(source, read_picture(Path(source).expanduser()).changes) for source in files])
-    return f"; {notes}" if notes else ""
+    return appended([(source, read_picture(Path(source).expanduser()).changes) for source in files])

@@ -333,18 +333,16 @@ def _told(samples: int, rate: int, slow: bool) -> Iterator[Callable[[int], None]
     if slow:
         console.print("generating with torch alone; pip install 'dlmkit-wavenet\\[fast]' makes it many times faster")
     columns = (TextColumn("sound"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn())
-    done, marks = 0, [(0, time.perf_counter())]
+    marks = [(0, time.perf_counter())]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("sound", total=samples)
 
         def tell(made: int) -> None:
-            nonlocal done
-            done += made
-            marks.append((done, time.perf_counter()))
-            bar.update(task, completed=done)
+            marks.append((marks[-1][0] + made, time.perf_counter()))
+            bar.update(task, completed=marks[-1][0])
 
         yield tell
-    (before, begun), (_, ended) = marks[1 if len(marks) > 2 else 0], marks[-1]
+    (before, begun), (done, ended) = marks[1 if len(marks) > 2 else 0], marks[-1]
     speed = (done - before) / rate / max(ended - begun, 1e-9)
     took = ended - marks[0][1]
     console.print(f"{done / rate:.1f} s of sound in {took:.1f} s; {speed:.2f} seconds of sound a second once it runs")
