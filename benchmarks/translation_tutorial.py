@@ -204,7 +204,9 @@ def main() -> None:
         if given.state:
             state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch, "least": least}
             state |= {"best": best, "seconds": time.perf_counter() - started}
-            torch.save(state | {"torch": torch.get_rng_state(), "random": random.getstate()}, given.state)
+            half = given.state.with_name(f"{given.state.name}.half")  # a stop while writing leaves the last one whole
+            torch.save(state | {"torch": torch.get_rng_state(), "random": random.getstate()}, half)
+            half.replace(given.state)
     net.load_state_dict(best)
     said = translated(net, [source for source, _ in pairs["test_2016_flickr"]], known[1])
     references = texts["test_2016_flickr"][1]
