@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +20,7 @@ _SCALE = {"C": 0, "D": 2, "E": 4, "G": 7, "A": 9}
 """The pentatonic scale, in which every order of notes sounds well: name to semitones above C."""
 
 _STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+_ONSETS = 3  # the stream that says where windows are put
 
 
 def frequency(note: int) -> float:
@@ -76,6 +79,10 @@ class Tones(Sounds):
     condition, whose class 0 is a rest, tells where each note begins and ends. Every melody follows from the seed, the
     split and its number.
 
+    What pitch a note has is open in its first period only; after that the string repeats itself, whatever the condition
+    says. A network that sees windows from anywhere in a melody sees few beginnings, so some windows of training are put
+    there.
+
     For the windows and the batches see `Sounds`.
 
     References:
@@ -94,6 +101,8 @@ class Tones(Sounds):
         tail: Silence that belongs to each melody in training, in seconds.
         batch_size: Examples in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, which is quick.
+        onsets: Share of the windows of training in which a note begins within the first quarter of what is scored, each
+            pitch as often; the others lie anywhere.
 
     Raises:
         UserError: If a figure is out of range, or there is no note, or one that is too high for the sample rate.
@@ -113,6 +122,7 @@ class Tones(Sounds):
         tail: float = 0.0,
         batch_size: int = 8,
         num_workers: int = 0,
+        onsets: float = 0.5,
     ) -> None:
         super().__init__(sample_rate, context, length, tail, batch_size, num_workers)
         for name, figure in (("melodies", melodies), ("seconds", seconds), ("beat", beat)):
@@ -120,7 +130,9 @@ class Tones(Sounds):
                 raise UserError(f"{name} is {figure}", "give more than 0", f"data.{name}")
         if not 0 <= gap < beat / 2:
             raise UserError(f"gap is {gap}", f"give at least 0 and less than {beat / 2}, half a beat", "data.gap")
-        self.melodies, self.seconds, self.beat, self.gap = melodies, seconds, beat, gap
+        if not 0 <= onsets <= 1:
+            raise UserError(f"onsets is {onsets}", "give a share from 0 to 1", "data.onsets")
+        self.melodies, self.seconds, self.beat, self.gap, self.onsets = melodies, seconds, beat, gap, onsets
         self.notes = [note for note in range(lowest, highest + 1) if note % 12 in _SCALE.values()]
         if len(self.notes) < 3:
             remedy = "leave at least an octave between data.lowest and data.highest"
@@ -151,6 +163,30 @@ class Tones(Sounds):
         """The melodies of a split."""
         count = self.melodies if split == "train" else max(2, self.melodies // 8)
         return [self._melody(split, index) for index in range(count)]
+
+    @cached_property
+    def _beginnings(self) -> tuple[npt.NDArray[np.int64], Wave]:
+        """Melody and first sample of each note of training (N, 2), and its chance (N,): that of all pitches is the same."""
+        found, pitches = [], []
+        for number, clip in enumerate(self.clips["train"]):
+            local = np.asarray(clip.local)
+            begins = np.flatnonzero(local * np.diff(local, prepend=0))
+            found.append(np.stack([np.full_like(begins, number), begins], axis=1))
+            pitches.append(local[begins])
+        _, which, counts = np.unique(np.concatenate(pitches), return_inverse=True, return_counts=True)
+        return np.concatenate(found), 1 / (len(counts) * counts[which])
+
+    def _windows(self, split: Split, epoch: int) -> npt.NDArray[np.int64]:
+        windows = super()._windows(split, epoch)
+        if split != "train":
+            return windows
+        draw = np.random.default_rng(np.random.SeedSequence((self.seed, _ONSETS, epoch)))
+        windows, chosen = windows.copy(), draw.random(len(windows)) < self.onsets
+        beginnings, chances = self._beginnings
+        moved = draw.choice(beginnings, int(chosen.sum()), p=chances)
+        moved[:, 1] -= draw.integers(-(-self.length // 4), size=len(moved))
+        windows[chosen] = np.maximum(moved, 0)
+        return windows
 
     def _melody(self, split: Split, index: int) -> Clip:
         draw = np.random.default_rng(np.random.SeedSequence((self.seed, _STREAMS[split], index)))

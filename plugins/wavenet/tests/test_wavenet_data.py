@@ -12,6 +12,7 @@ import torch
 from dlmkit_wavenet.baselines import LinearPrediction, unigram
 from dlmkit_wavenet.codec import SILENCE, mu_law_bounds, mu_law_decode, mu_law_encode
 from dlmkit_wavenet.data import Audio
+from dlmkit_wavenet.sounds import Sounds
 from dlmkit_wavenet.sources import resample
 from dlmkit_wavenet.tones import Tones, frequency, pluck
 
@@ -433,10 +434,34 @@ def test_melodies_follow_from_seed_split_and_number(monkeypatch):
     assert (codes(1, "train") != codes(1, "test")).any()
 
 
+def test_training_looks_at_the_beginnings_of_notes_each_pitch_as_often():
+    data = Tones(melodies=8, seconds=2.0, context=100, length=400, onsets=1.0)
+    begun = []
+    for epoch in range(40):
+        for number, start in data._windows("train", epoch):
+            local = np.concatenate([[0], np.asarray(data.clips["train"][number].local)])
+            window = local[start : start + 101]  # behind the sample before the first scored one
+            notes = window[1:][(np.diff(window) != 0) & (window[1:] > 0)]
+            assert len(notes), (number, start)
+            begun.append(int(notes[0]))
+    counts = np.bincount(begun, minlength=7)
+    assert counts[0] == 0 and counts[1:].min() > 0.8 * counts[1:].max()
+
+
+def test_the_other_windows_lie_anywhere():
+    some, none = (Tones(melodies=8, seconds=2.0, context=100, length=400, onsets=share) for share in (0.5, 0.0))
+    anywhere, mixed = none._windows("train", 3), some._windows("train", 3)
+    assert 0.35 < (anywhere == mixed).all(axis=1).mean() < 0.65
+    assert (anywhere == Sounds._windows(some, "train", 3)).all()
+    assert (some._windows("train", 3) == mixed).all() and (some._windows("train", 4) != mixed).any()
+    assert (some._windows("val", 0) == none._windows("val", 0)).all()
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [
         ({"melodies": 0}, "melodies is 0"),
+        ({"onsets": 1.5}, "onsets is 1.5; give a share from 0 to 1"),
         ({"lowest": 60, "highest": 62}, "2 of the scale"),
         ({"highest": 84}, "note 84 has 1047 Hz"),
         ({"gap": 0.2}, "gap is 0.2; give at least 0 and less than 0.1"),
