@@ -166,7 +166,7 @@ class Tones(Sounds):
 
     @cached_property
     def _beginnings(self) -> tuple[npt.NDArray[np.int64], Wave]:
-        """Melody and first sample of each note of training (N, 2), and its chance (N,): that of all pitches is the same."""
+        """Melody and first sample of each note of training (N, 2), and its chance (N,), alike for all pitches."""
         found, pitches = [], []
         for number, clip in enumerate(self.clips["train"]):
             local = np.asarray(clip.local)
