@@ -1,6 +1,6 @@
 """How pictures came about in the course of a run: a row of them is kept at every validation.
 
-Dimensions: N pictures, C channels, S side.
+Dimensions: N pictures, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Frames:
         return len(self.steps)
 
     def add(self, step: int, pictures: Tensor) -> None:
-        """Keep pictures (N, C, S, S), from 0 to 1, of a step."""
+        """Keep pictures (N, C, H, W), from 0 to 1, of a step."""
         self.steps.append(step)
         self.pictures.append(as_bytes(pictures))
 

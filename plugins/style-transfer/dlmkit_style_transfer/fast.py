@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import torch
 from dlmkit_pictures.files import as_bytes, read_picture
+from dlmkit_pictures.frames import Frames
 from torch import Tensor
 
-from dlmkit import Animation, Figure, Image, Media, UserError
+from dlmkit import Figure, Image, Media, UserError
 from dlmkit.data.module import Batch
 from dlmkit.tasks.task import Metrics
 from dlmkit_style_transfer.base import StyleTask, styles_of
@@ -70,7 +71,7 @@ class FastStyleTransfer(StyleTask):
         self.net = TransformerNet(maps, blocks)
         self._target: StyleTarget | None = None
         self._example = torch.empty(0, dtype=torch.uint8)  # what a sample without a prompt is made of
-        self._frames: list[Tensor] = []
+        self._frames = Frames()
 
     def setup(self, stage: str) -> None:
         """Read the fixed net's weights, and keep a photograph to look at."""
@@ -119,7 +120,7 @@ class FastStyleTransfer(StyleTask):
         """One batch of validation; at the first, the photograph as it is painted now is kept for the animation."""
         super().validation_step(batch, batch_idx)
         if batch_idx == 0 and not self.trainer.sanity_checking and len(self._example):
-            self._frames.append(as_bytes(self(self._photograph(_FRAME)[None])[0]))
+            self._frames.add(self.global_step, self(self._photograph(_FRAME)[None]))
 
     def _photograph(self, size: int | None = None) -> Tensor:
         pixels = self._example.to(self.device) / 255
@@ -137,7 +138,7 @@ class FastStyleTransfer(StyleTask):
             shown["picture"] = _image(self(self._photograph()[None])[0])
         done = self._trainer is None or self.trainer.testing
         if done and len(self._frames) > 1:
-            shown["training"] = Animation([frame.permute(1, 2, 0).numpy() for frame in self._frames])
+            shown["training"] = self._frames.animation(columns=1)
         return shown
 
     def sample(self, prompt: str | None = None, n: int = 1, *, size: int | None = None) -> list[Media]:  # type: ignore[override]
@@ -172,11 +173,12 @@ class FastStyleTransfer(StyleTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the animation and a sample without a prompt are made of."""
         checkpoint["example"] = self._example
-        checkpoint["frames"] = torch.stack(self._frames or [torch.empty(0)])
+        checkpoint["frames"] = self._frames.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up."""
-        self._example, self._frames = checkpoint["example"], [f for f in checkpoint["frames"] if len(f)]
+        self._example = checkpoint["example"]
+        self._frames.load(checkpoint["frames"])
 
 
 def _image(picture: Tensor) -> Image:

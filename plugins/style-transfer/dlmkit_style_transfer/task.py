@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 import torch.nn.functional as F
 from dlmkit_pictures.files import as_bytes, luminance
+from dlmkit_pictures.frames import Frames
 from torch import Tensor, nn
 
-from dlmkit import Animation, Figure, Image, Media, Text, UserError
+from dlmkit import Figure, Image, Media, Text, UserError
 from dlmkit.data.module import Batch
 from dlmkit.seeds import run_seed
 from dlmkit.tasks.task import Metrics
@@ -99,7 +100,7 @@ class StyleTransfer(StyleTask):
         self.pixels = nn.Parameter(torch.full((1, 3, height, width), 0.5))
         self.guard = Guard(self.pixels)
         self._targets: dict[int, tuple[dict[str, Tensor], StyleTarget]] = {}
-        self._frames: list[Tensor] = []
+        self._frames = Frames()
         self._seconds, self._since = 0.0, 0.0
 
     # ------------------------------------------------------------------------------------------------ the optimisation
@@ -113,7 +114,7 @@ class StyleTransfer(StyleTask):
         content = data.batch("train", 0, 0, 0, 1)["content"]
         noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(run_seed()))
         self.pixels.data.copy_(content if self.start == "content" else noise)
-        self._frames = [self._frame(self.pixels.detach())]
+        self._keep_frame(self.pixels.detach())
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Start the clock; and forget the curvature where the picture is looked at in another size from now on."""
@@ -213,10 +214,10 @@ class StyleTransfer(StyleTask):
         """The losses; and the picture as it is now is kept for the animation."""
         super().validation_step(batch, batch_idx)
         if not self.trainer.sanity_checking:
-            self._frames.append(self._frame(self.finished(batch["content"])))
+            self._keep_frame(self.finished(batch["content"]))
 
-    def _frame(self, picture: Tensor) -> Tensor:
-        return as_bytes(fit(picture[0].cpu(), min(_FRAME, max(picture.shape[2:]))))
+    def _keep_frame(self, picture: Tensor) -> None:
+        self._frames.add(self.global_step, fit(picture[0].cpu(), min(_FRAME, max(picture.shape[2:])))[None])
 
     def show(self, batch: Batch) -> dict[str, Media]:
         """The picture in full size; at the end also beside content and styles, and how it formed."""
@@ -226,7 +227,7 @@ class StyleTransfer(StyleTask):
             shown["transfer"] = Figure(self._side_by_side(batch, picture[0]))
             shown["losses"] = Text(self._told_losses(batch))
             if len(self._frames) > 1:
-                shown["forming"] = Animation([frame.permute(1, 2, 0).numpy() for frame in self._frames])
+                shown["forming"] = self._frames.animation(columns=1)
         return shown
 
     def _told_losses(self, batch: Batch) -> str:
@@ -248,12 +249,12 @@ class StyleTransfer(StyleTask):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the animation is made of, and the time that was taken."""
-        checkpoint["frames"], checkpoint["seconds"] = torch.stack(self._frames or [torch.empty(0)]), self._seconds
+        checkpoint["frames"], checkpoint["seconds"] = self._frames.state(), self._seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up."""
         self._seconds = checkpoint["seconds"]
-        self._frames = [frame for frame in checkpoint["frames"] if len(frame)]
+        self._frames.load(checkpoint["frames"])
 
 
 def _halved(pictures: Tensor, halvings: int) -> Tensor:
