@@ -97,7 +97,7 @@ def measure(case: Case, rounds: int, pixels: int) -> float:
             slow.append(naively)
             fast.append(kept)
     whole = Cached(net, likelihood, case.n, case.side, case.side).run(uniforms)
-    print(f"{100 * equal(net, likelihood, whole, uniforms):.2f} % of all cached pixels are what one whole pass draws")
+    print(f"{100 * equal(net, likelihood, whole, uniforms):.3f} % of all cached pixels are what one whole pass draws")
     part = naive(net, likelihood, uniforms, most=pixels).flatten(2)[:, :, :pixels]
     drawn = whole.flatten(2)[:, :, :pixels]
     same = float((part == drawn).double().mean())

@@ -4,8 +4,9 @@
     python benchmarks/spoken_digits.py --source recordings  # the classifier alone
 
 The classifier is a small convolutional net on log-mel spectrograms. It is trained on the real recordings that the run
-was trained on, and is judged on the real recordings of the test split and, for each of those, on a generated one: the
-same digit, the same speaker, the same duration. It hears all of them through the same 8-bit µ-law code.
+was trained and validated on, and is judged on the real recordings of the test split and, for each of those, on a
+generated one: the same digit, the same speaker, the same duration. It hears all of them through the same 8-bit µ-law
+code.
 """
 
 from __future__ import annotations

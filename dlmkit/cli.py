@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``dlmkit``; those of the process when left out.
 
     Returns:
-        0 when all went well, 1 when a check found something, 2 for a user's mistake, 130 after Ctrl-C.
+        0 when all went well, 1 when a check found something, 2 for a user's mistake, 130 after Ctrl-C, 143 after a
+        SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:

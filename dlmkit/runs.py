@@ -75,10 +75,11 @@ class Run:
         raise UserError("the run has no checkpoint", remedy, str(folder))
 
     def checkpoint(self, which: str) -> Path:
-        """The checkpoint that a user asked for: ``best``, ``last``, or a file."""
+        """The checkpoint that a user asked for: ``best``, ``last``, a file of the checkpoints folder, or any file."""
         if which == "best":
             return self.best()
-        return self.last if which == "last" else Path(which)
+        named = self.folder / "checkpoints" / which
+        return self.last if which == "last" else named if named.is_file() else Path(which)
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.folder / name

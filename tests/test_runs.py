@@ -271,7 +271,8 @@ def test_which_checkpoint(command, refused, train):
     folder = train("tiny", "--model.optimizer.lr=10", "--trainer.val_check_interval=1")  # gets worse and worse
     told = {which: command("test", folder, "--checkpoint", which).out for which in ("best", "last")}
     assert told["best"] == command("test", folder).out != told["last"]
-    assert told["last"] == command("test", folder, "--checkpoint", folder / "checkpoints" / "last.ckpt").out
+    for path in (folder / "checkpoints" / "last.ckpt", "last.ckpt"):
+        assert told["last"] == command("test", folder, "--checkpoint", path).out
     (line,) = refused("test", folder, "--checkpoint", "frist")
     assert line.startswith("frist: there is no such checkpoint")
 

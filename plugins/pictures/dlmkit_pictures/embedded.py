@@ -76,6 +76,8 @@ class EmbeddedPortraits(Embedded, Portraits):
         val_people: How many people are kept for validation.
         test_people: How many people are kept for the test.
         people_seed: Which ones; it does not follow from the run's seed, so that all runs have the same.
+        copies: How often each training picture is there, its mirror not counted: once as it is, else with up to an
+            eighth of its side cut off at random places, so that the face is a little elsewhere and larger.
         batch_size: Pictures in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
     """

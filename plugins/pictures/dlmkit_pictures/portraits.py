@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError
-from dlmkit_pictures.files import existing_folder, list_pictures, read_picture, squared
+from dlmkit_pictures.files import existing_folder, list_pictures, read_picture, square, squared
 from dlmkit_pictures.pictures import ReadPictures
 
 __all__ = ["Portraits"]
@@ -23,7 +23,7 @@ class Portraits(ReadPictures):
     """Grey portraits in a folder for each person; validation and test show people who are not in the training set.
 
     The middle of each picture is made a square of the wanted size, with as many shades as are wanted. A training
-    picture is there twice, the second time in a mirror.
+    picture is there twice, the second time in a mirror, and with `copies` more often.
 
     References:
         | Parameterisation of a Stochastic Model for Human Face Identification (Samaria & Harter, 1994), for the ORL
@@ -36,6 +36,8 @@ class Portraits(ReadPictures):
         val_people: How many people are kept for validation.
         test_people: How many people are kept for the test.
         people_seed: Which ones; it does not follow from the run's seed, so that all runs have the same.
+        copies: How often each training picture is there, its mirror not counted: once as it is, else with up to an
+            eighth of its side cut off at random places, so that the face is a little elsewhere and larger.
         batch_size: Pictures in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
 
@@ -51,6 +53,7 @@ class Portraits(ReadPictures):
         val_people: int = 4,
         test_people: int = 6,
         people_seed: int = 0,
+        copies: int = 1,
         batch_size: int = 32,
         num_workers: int = 0,
     ) -> None:
@@ -61,11 +64,12 @@ class Portraits(ReadPictures):
             ("val_people", val_people, 1),
             ("test_people", test_people, 1),
             ("people_seed", people_seed, 0),
+            ("copies", copies, 1),
         ):
             if value < least:
                 raise UserError(f"{name} is {value}", f"give at least {least}", f"data.{name}")
         self.source, self.image_size, self.shades = source, image_size, shades
-        self.val_people, self.test_people, self.people_seed = val_people, test_people, people_seed
+        self.val_people, self.test_people, self.people_seed, self.copies = val_people, test_people, people_seed, copies
 
     @property
     def levels(self) -> int:
@@ -95,9 +99,10 @@ class Portraits(ReadPictures):
             "test": order[self.val_people : kept],
         }
         found: dict[Split, tuple[Tensor, Tensor]] = {}
-        first = 0
+        first, draw = 0, torch.Generator().manual_seed(self.people_seed)
         for split, chosen in parts.items():
-            pictures = [torch.stack([self._read(path) for path in list_pictures(people[i])]) for i in chosen]
+            copies = self.copies if split == "train" else 1
+            pictures = [torch.cat([self._read(p, copies, draw) for p in list_pictures(people[i])]) for i in chosen]
             numbers = [torch.full((len(part),), first + k) for k, part in enumerate(pictures)]
             found[split] = torch.cat(pictures), torch.cat(numbers)
             first += len(chosen)
@@ -111,10 +116,20 @@ class Portraits(ReadPictures):
             raise UserError("this folder holds no folders", "give one with a folder for each person", str(place))
         return sorted(people, key=lambda p: [int(word) if word.isdecimal() else word for word in _words(p.name)])
 
-    def _read(self, path: Path) -> Tensor:
-        pixels, changes = squared(read_picture(path, 1), self.image_size)
+    def _read(self, path: Path, copies: int, draw: torch.Generator) -> Tensor:
+        """A picture, and copies of it that are cut out of its middle square (copies, 1, S, S)."""
+        picture = read_picture(path, 1)
+        pixels, changes = squared(picture, self.image_size)
         self.note(str(path), tuple(change for change in changes if change != "oblong"))  # portraits are
-        return (pixels * (self.shades - 1)).round() / (self.shades - 1)
+        whole = square(picture.pixels, min(picture.pixels.shape[1:]))
+        found = [pixels]
+        for _ in range(copies - 1):
+            most = whole.shape[1] // 8
+            off = int(torch.randint(most + 1, (1,), generator=draw))
+            top, left = torch.randint(off + 1, (2,), generator=draw).tolist()
+            cut = whole[:, top : whole.shape[1] - off + top, left : whole.shape[2] - off + left]
+            found.append(square(cut, self.image_size))
+        return (torch.stack(found) * (self.shades - 1)).round() / (self.shades - 1)
 
 
 _PURPOSES: dict[Split, str] = {"train": "training", "val": "validation", "test": "the test"}

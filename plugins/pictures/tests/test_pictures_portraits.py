@@ -60,6 +60,25 @@ def test_shades_and_mirrors(folder):
     assert (once[:, :, :, 0] <= once[:, :, :, -1]).all() and (once[:, :, :, 0] < once[:, :, :, -1]).any()
 
 
+def test_copies_are_cut_out_of_each_training_picture(folder):
+    for path in folder.glob("*/*.pgm"):  # brighter from left to right
+        Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 3, (64, 1))).save(path)
+    options = {"image_size": 16, "shades": 256, "val_people": 2, "test_people": 3}
+    one, many, again = (Portraits(str(folder), copies=copies, **options) for copies in (1, 9, 9))
+    for split in ("val", "test"):
+        assert torch.equal(one.table(split)[0], many.table(split)[0])
+    pictures, whose = many.table("train")
+    assert torch.equal(pictures, again.table("train")[0]) and len(pictures) == 9 * len(one.table("train")[0])
+    assert torch.equal(whose, one.table("train")[1].repeat_interleave(9))
+    once, mirrored = pictures.chunk(2)
+    assert torch.equal(once.flip(3), mirrored)
+    each = once.unflatten(0, (-1, 9))
+    assert torch.equal(each[:, 0], one.table("train")[0].chunk(2)[0])
+    left, right = each[:, 1:, 0, :, 0] * 255 / 3, each[:, 1:, 0, :, -1] * 255 / 3  # columns 0 to 63 of the whole
+    assert left.max() > 5 and right.min() < 58 and (right - left).min() > 44  # at most an eighth is missing
+    assert left.min() < 3 and right.max() > 60
+
+
 def test_the_people_do_not_follow_from_the_run(folder):
     one, other, same = (
         Portraits(str(folder), image_size=8, val_people=2, test_people=3, people_seed=seed).table("test")[0]

@@ -275,8 +275,10 @@ class PixelCNN(Task):
         Raises:
             UserError: If there is no such class, or an option is out of range.
         """
-        if n < 1 or not 0 <= temperature < math.inf:
-            raise UserError(f"n is {n}, temperature {temperature}", "give n from 1 and temperature from 0 on", "--n")
+        if n < 1:
+            raise UserError(f"n is {n}", "give at least 1", "-n")
+        if not 0 <= temperature < math.inf:
+            raise UserError(f"temperature is {temperature}", "give 0 or more", "--temperature")
         condition, alike = self._asked(prompt, n)
         return [Image(picture_grid(self.draw(n, condition, seed, temperature, alike=alike)))]
 

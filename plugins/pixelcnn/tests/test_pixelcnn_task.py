@@ -102,7 +102,7 @@ def test_prompts_that_name_nothing(options, prompt, words):
 
 @pytest.mark.parametrize("options", [{"n": 0}, {"temperature": -1.0}, {"temperature": math.inf}])
 def test_options_of_sampling_that_are_out_of_range(options):
-    with pytest.raises(UserError, match="n is"):
+    with pytest.raises(UserError, match=r"is (0|-1\.0|inf)"):
         made().sample(**options)
 
 

@@ -150,7 +150,7 @@ class Tones(Sounds):
 
     @property
     def local_names(self) -> list[str]:
-        """``rest``, then the notes from low to high: ``C3``, ``D3``, ..."""
+        """``rest``, then the notes from low to high: ``C4``, ``D4``, ..."""
         names = {semitones: name for name, semitones in _SCALE.items()}
         return ["rest", *(f"{names[note % 12]}{note // 12 - 1}" for note in self.notes)]
 
