@@ -24,7 +24,7 @@ from dlmkit_seq2seq.plain import PlainTranslator
 from dlmkit_seq2seq.scores import Bleu
 from dlmkit_seq2seq.search import Found, beam_search
 from dlmkit_seq2seq.transfer import take_encoder
-from dlmkit_seq2seq.vocabulary import BEGIN, PAD, decode, encode, groups, read_tokenizer, unseen
+from dlmkit_seq2seq.vocabulary import BEGIN, PAD, decode, encode, groups, read_tokenizer, seen_pieces, unseen
 
 __all__ = ["Translation"]
 
@@ -312,10 +312,12 @@ class Translation(Task, ABC):
         if len(ids) > LONGEST:
             what = f"the prompt has {len(text):,} characters, which are {len(ids):,} tokens"
             raise UserError(what, f"give one sentence of at most {LONGEST} tokens", "--prompt")
-        if self._seen is not None and (strange := unseen(self.source_tokenizer, text, self._seen)):
+        if self._seen is None:
+            return list(ids)
+        if strange := unseen(self.source_tokenizer, text, self._seen):
             remedy = "write it in another way, or leave it out"
             raise UserError(f"the training text has no {' '.join(strange)}", remedy, "--prompt")
-        return [int(i) for i in ids]
+        return [piece for index in ids for piece in seen_pieces(self.source_tokenizer, index, self._seen)]
 
 
 def _few(words: list[str], most: int) -> list[str]:

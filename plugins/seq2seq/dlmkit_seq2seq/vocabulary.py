@@ -19,6 +19,7 @@ __all__ = [
     "encode",
     "groups",
     "read_tokenizer",
+    "seen_pieces",
     "train_tokenizer",
     "unseen",
     "words",
@@ -80,8 +81,31 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return text.removeprefix(" ")
 
 
+def seen_pieces(tokenizer: Tokenizer, index: int, seen: Tensor) -> list[int]:
+    """The fewest tokens that training had and that make up one which it had not; that one itself where there are none.
+
+    A piece that only ever stood in longer ones is in the vocabulary, and in no training sentence.
+
+    Args:
+        tokenizer: Of the language.
+        index: A token.
+        seen: Which tokens training had (V,), bool.
+    """
+    piece = "" if seen[index] else tokenizer.id_to_token(index) or ""
+    fewest: dict[int, list[int]] = {0: []}  # of the first characters of the piece, as many as the key says
+    for end in range(1, len(piece) + 1):
+        ways = [
+            [*before, last]
+            for start, before in fewest.items()
+            if (last := tokenizer.token_to_id(piece[start:end])) is not None and last > END and seen[last]
+        ]
+        if ways:
+            fewest[end] = min(ways, key=len)
+    return fewest.get(len(piece)) or [index]
+
+
 def unseen(tokenizer: Tokenizer, text: str, seen: Tensor) -> list[str]:
-    """The characters or words of a text whose tokens are not among those that were seen, each once.
+    """The characters or words of a text that are not made of tokens that were seen, each once.
 
     Args:
         tokenizer: Of the text's language.
@@ -92,7 +116,7 @@ def unseen(tokenizer: Tokenizer, text: str, seen: Tensor) -> list[str]:
     normal = tokenizer.normalizer.normalize_str(text)
     strange: dict[str, None] = {}
     for index, (start, end) in zip(found.ids, found.offsets, strict=True):
-        if not seen[index]:
+        if not seen[seen_pieces(tokenizer, index, seen)[0]]:
             strange[repr(text[start:end].strip() or normal.strip())] = None
     return list(strange)
 

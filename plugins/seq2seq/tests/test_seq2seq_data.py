@@ -9,7 +9,7 @@ import torch
 from dlmkit_seq2seq.buckets import buckets
 from dlmkit_seq2seq.dates import DatesAndNumbers, formats
 from dlmkit_seq2seq.parallel import ParallelText
-from dlmkit_seq2seq.vocabulary import BEGIN, END, PAD, decode, encode, train_tokenizer
+from dlmkit_seq2seq.vocabulary import BEGIN, END, PAD, decode, encode, seen_pieces, train_tokenizer, unseen
 
 from dlmkit import UserError
 
@@ -133,6 +133,21 @@ def test_the_vocabulary_is_made_from_the_training_split_alone(tmp_path):
     q = encode(data.source_tokenizer, ["Q"])[0][-1]
     assert not data.source_seen[q] and not (strange == q).any()  # reads as nothing
     assert (strange > PAD).any()
+
+
+def test_a_piece_that_only_stood_in_longer_ones_is_put_together():
+    text = "Telefonat Telefonat Tele Hof an"
+    tokenizer = train_tokenizer([text] * 9, 400, lowercase=False)
+    (whole,) = encode(tokenizer, ["Telefo"])[0].tolist()  # on the way from Tele to Telefonat
+    seen = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.bool)
+    seen[encode(tokenizer, [text])[0].tolist()] = True
+    assert not seen[whole] and unseen(tokenizer, "Telefo", seen) == ["'Telefo'"]  # f and o have never stood alone
+    for letter in "fo":
+        seen[tokenizer.token_to_id(letter)] = True
+    pieces = seen_pieces(tokenizer, whole, seen)
+    assert [tokenizer.id_to_token(index) for index in pieces] == ["ĠTele", "f", "o"]
+    assert decode(tokenizer, pieces) == "Telefo" and unseen(tokenizer, "Telefo", seen) == []
+    assert seen_pieces(tokenizer, pieces[0], seen) == pieces[:1]
 
 
 # -------------------------------------------------------------------------------------------------------------- cache
