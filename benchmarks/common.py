@@ -1,4 +1,4 @@
-"""What the benchmarks share: ratios from pairs, with their spread."""
+"""What the benchmarks share: ratios from pairs, with their spread, and runs: trained ones, and ones to be trained."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["dlmkit", "report"]
+if TYPE_CHECKING:
+    from dlmkit.runs import Run
+
+__all__ = ["dlmkit", "report", "trained", "training"]
 
 
 def report(what: str, ours: Sequence[float], peer: Sequence[float], unit: str, peer_name: str) -> float:
@@ -33,3 +37,36 @@ def report(what: str, ours: Sequence[float], peer: Sequence[float], unit: str, p
 def dlmkit() -> str:
     """The command that belongs to this Python."""
     return str(Path(sys.executable).with_name("dlmkit"))
+
+
+def trained(folder: Path, checkpoint: Path | None = None) -> Any:
+    """The task of a run in evaluation mode.
+
+    Args:
+        folder: Of the run.
+        checkpoint: Whose weights it gets; the best when left out.
+    """
+    from dlmkit import recipe as recipes
+    from dlmkit.engine import load_checkpoint, load_task
+    from dlmkit.runs import Run
+
+    run = Run(folder)
+    task = load_task(recipes.from_config(run.config, run.folder.name))
+    load_checkpoint(task, checkpoint or run.best())
+    return task.eval()
+
+
+def training(recipe: str, runs: str, words: Sequence[str]) -> Run:
+    """Run a recipe through the command, without pictures on the way; the benchmark ends where that fails.
+
+    Args:
+        recipe: Its name.
+        runs: The folder in which the run's own folder is made.
+        words: What is typed behind it.
+    """
+    from dlmkit.cli import main
+    from dlmkit.runs import Run
+
+    if main(["run", recipe, "--runs", runs, "--name", recipe, "--show-every", "0", *words]):
+        raise SystemExit(2)
+    return Run(Path(runs) / recipe)

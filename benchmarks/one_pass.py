@@ -19,26 +19,14 @@ from typing import Any
 
 import torch
 import yaml
+from common import trained, training
 from dlmkit_style_transfer.figures import side_by_side
 from dlmkit_style_transfer.photographs import get_picture
 from torch import Tensor
 
-from dlmkit import recipe as recipes
-from dlmkit.cli import main as dlmkit
-from dlmkit.engine import load_checkpoint, load_task
-from dlmkit.runs import Run
-
 SHARED = ("features", "weights", "average_pooling", "content_layers", "style_layers")
 SHARED += ("content_weight", "style_weight", "smoothness", "style_shares")
 PASSES = 9
-
-
-def trained(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The net of a run in evaluation mode, and the run's configuration."""
-    run = Run(folder)
-    task = load_task(recipes.from_config(run.config, run.folder.name))
-    load_checkpoint(task, run.best())
-    return task.eval(), yaml.safe_load(run.config.read_text(encoding="utf-8"))
 
 
 def optimised(config: dict[str, Any], content: str, size: int, steps: int) -> tuple[Tensor, float]:
@@ -49,13 +37,10 @@ def optimised(config: dict[str, Any], content: str, size: int, steps: int) -> tu
     words += [f"--data.content={content}", f"--data.style={json.dumps(data['style'])}", f"--data.size={size}"]
     words += [f"--data.style_size={data['style_size']}", f"--trainer.max_steps={steps}"]
     with tempfile.TemporaryDirectory() as runs:
-        if dlmkit(["run", "style-transfer", "--runs", runs, "--name", "optimised", "--show-every", "0", *words]):
-            raise SystemExit(2)
-        run = Run(Path(runs) / "optimised")
-        seconds = json.loads((run.folder / "summary.json").read_text())["metrics"]["test/seconds_per_picture"]
-        task: Any = load_task(recipes.from_config(run.config, "optimised"))
-        load_checkpoint(task, run.best())
-    return task.pixels.detach().clamp(0, 1), seconds
+        run = training("style-transfer", runs, words)
+        pixels: Tensor = trained(run.folder).pixels
+        seconds: float = run.summary["metrics"]["test/seconds_per_picture"]
+    return pixels.detach().clamp(0, 1), seconds
 
 
 def main() -> None:
@@ -68,7 +53,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where content, style and both pictures go, side by side")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    task, config = trained(asked.run)
+    task, config = trained(asked.run), yaml.safe_load((asked.run / "config.yaml").read_text(encoding="utf-8"))
     data = config["data"]["init_args"]
     styles = [get_picture(source, "data.style", data["style_size"])[None] for source in data["style"]]
     content = get_picture(asked.content, "--content", asked.size)[None]

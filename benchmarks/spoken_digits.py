@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
+from common import trained
 from dlmkit_wavenet.codec import SILENCE, mu_law_decode
 from dlmkit_wavenet.data import Audio
 from dlmkit_wavenet.sounds import Clip
@@ -134,13 +135,7 @@ def generated(given: argparse.Namespace, data: Audio) -> list[Clip]:
     """For clips of the test split, all digits in turn, a generated one of the same digit, speaker and duration."""
     from dlmkit_wavenet.generate import Conditions, generate
 
-    from dlmkit import recipe as recipes
-    from dlmkit import runs
-    from dlmkit.engine import load_checkpoint, load_task
-
-    folder = runs.Run(given.run)
-    task: Any = load_task(recipes.from_config(folder.config, folder.folder.name))
-    load_checkpoint(task, given.checkpoint or folder.best())
+    task = trained(given.run, given.checkpoint)
     count = min(given.most, len(data.clips["test"]))
     asked = data.prompts(count, "test")
     clips: list[Clip] = []

@@ -14,21 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import training
 from dlmkit_style_transfer.photographs import get_picture
 from matplotlib import image
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dlmkit.cli import main as dlmkit
-
 
 def painted(recipe: str, words: list[str], folder: str) -> tuple[NDArray[Any], float]:
     """The picture that a recipe ends with, and the share of the style loss that is left."""
-    if dlmkit(["run", recipe, "--runs", folder, "--name", recipe, "--show-every", "0", *words]):
-        raise SystemExit(2)
-    run = Path(folder) / recipe
-    left = json.loads((run / "summary.json").read_text())["metrics"]["test/style_left"]
-    return image.imread(run / "media" / "picture-test.png")[..., :3], left
+    run = training(recipe, folder, words)
+    picture = image.imread(run.folder / "media" / "picture-test.png")[..., :3]
+    return picture, run.summary["metrics"]["test/style_left"]
 
 
 def main() -> None:

@@ -14,17 +14,13 @@ import argparse
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from common import trained
 from dlmkit_wavenet.generate import Conditions
 from dlmkit_wavenet.tones import frequency, pluck
-
-from dlmkit import recipe as recipes
-from dlmkit.engine import load_checkpoint, load_task
-from dlmkit.runs import Run
 
 Wave = npt.NDArray[np.float64]
 SEMITONES = {"C": 0, "C#": 1, "D": 2, "D#": 3, "E": 4, "F": 5, "F#": 6, "G": 7, "G#": 8, "A": 9, "A#": 10, "B": 11}
@@ -70,10 +66,7 @@ def main() -> None:
     parser.add_argument("--gap", type=float, default=0.03, help="seconds of rest at its end")
     parser.add_argument("--temperature", type=float, default=1.0)
     asked = parser.parse_args()
-    run = Run(asked.run)
-    task: Any = load_task(recipes.from_config(run.config, run.folder.name))
-    load_checkpoint(task, run.best())
-    task.eval()
+    task = trained(asked.run)
     names = [name for name in task.names["local"] if name[-1].isdigit()]
     draw = np.random.default_rng(0)
     size, rest = (round(seconds * task.sample_rate) for seconds in (asked.seconds, asked.gap))

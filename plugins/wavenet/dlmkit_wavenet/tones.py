@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -177,16 +177,7 @@ class Tones(Sounds):
         return np.concatenate(found), 1 / (len(counts) * counts[which])
 
     def _windows(self, split: Split, epoch: int) -> npt.NDArray[np.int64]:
-        windows = super()._windows(split, epoch)
-        if split != "train":
-            return windows
-        draw = np.random.default_rng(np.random.SeedSequence((self.seed, _ONSETS, epoch)))
-        windows, chosen = windows.copy(), draw.random(len(windows)) < self.onsets
-        beginnings, chances = self._beginnings
-        moved = draw.choice(beginnings, int(chosen.sum()), p=chances)
-        moved[:, 1] -= draw.integers(-(-self.length // 4), size=len(moved))
-        windows[chosen] = np.maximum(moved, 0)
-        return windows
+        return _with_beginnings(self, epoch, self.seed) if split == "train" else super()._windows(split, epoch)
 
     def _melody(self, split: Split, index: int) -> Clip:
         draw = np.random.default_rng(np.random.SeedSequence((self.seed, _STREAMS[split], index)))
@@ -209,3 +200,16 @@ class Tones(Sounds):
         """A step or a leap away on the scale, back from its ends."""
         steps = [s for s in (-3, -2, -1, -1, 1, 1, 2, 3) if 0 <= place + s < len(self.notes)]
         return place + int(draw.choice(steps))
+
+
+@lru_cache(maxsize=4)
+def _with_beginnings(data: Tones, epoch: int, seed: int) -> npt.NDArray[np.int64]:
+    """The windows of an epoch of training (W, 2), some moved to where a note begins; every batch asks for them."""
+    draw = np.random.default_rng(np.random.SeedSequence((seed, _ONSETS, epoch)))
+    windows = Sounds._windows(data, "train", epoch).copy()
+    chosen = draw.random(len(windows)) < data.onsets
+    beginnings, chances = data._beginnings
+    moved = draw.choice(beginnings, int(chosen.sum()), p=chances)
+    moved[:, 1] -= draw.integers(-(-data.length // 4), size=len(moved))
+    windows[chosen] = np.maximum(moved, 0)
+    return windows
