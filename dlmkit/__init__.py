@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlmkit.callbacks.averaging import GeneratorAveraging
     from dlmkit.data.examples import Examples
     from dlmkit.data.module import DataModule
     from dlmkit.errors import UserError
@@ -28,6 +29,7 @@ __all__ = [
     "DataModule",
     "Examples",
     "Figure",
+    "GeneratorAveraging",
     "Image",
     "Media",
     "RunSchedule",
@@ -45,6 +47,7 @@ _HOMES = {
     "Adversarial": "tasks.adversarial",
     "DataModule": "data.module",
     "Examples": "data.examples",
+    "GeneratorAveraging": "callbacks.averaging",
     "RunSchedule": "schedules",
     "SequenceProblem": "tasks.problem",
     "SequenceTask": "tasks.sequence",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import inspect
 import os
 import pickle
 import sys
@@ -26,6 +25,7 @@ from dlmkit.callbacks.checkpoints import WholeFiles
 from dlmkit.data.module import DataModule
 from dlmkit.diagnosis import diagnose, fill_defaults
 from dlmkit.errors import Faults, UserError
+from dlmkit.options import told
 from dlmkit.recipe import Recipe
 from dlmkit.tasks.task import Task
 
@@ -346,11 +346,9 @@ def _import(recipe: Recipe, word: str, base: type) -> type:
 
 def links(data: type, model: type) -> list[str]:
     """What the data knows and the model takes, by name."""
-    known = {n for n, v in inspect.getmembers(data) if isinstance(v, property) and not n.startswith("_")}
-    known -= {n for n, v in inspect.getmembers(LightningDataModule) if isinstance(v, property)}
     parser = LightningArgumentParser(exit_on_error=False)
     taken = set(parser.add_class_arguments(model, fail_untyped=False))
-    return sorted(known & taken)
+    return sorted(set(told(data)) & taken)
 
 
 def _trainer_fault(recipe: Recipe, settings: dict[str, Any], error: Exception) -> UserError:

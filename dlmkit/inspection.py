@@ -129,15 +129,32 @@ def _show_class(entry: plugins.Entry) -> None:
     screen.line(f"{_KIND[entry.kind]} of {entry.package} {entry.version} ({entry.path})")
     screen.block("papers" if len(about.references) > 1 else "paper", about.references)
     screen.block("equations", [line for equation in about.equations for line in equation.splitlines()])
-    if about.prose:
+    batch = _batch(cls)
+    prose = about.prose if batch in " ".join(about.prose) else [*about.prose, batch]
+    if prose:
         screen.head("about")
-    for number, paragraph in enumerate(about.prose):
+    for number, paragraph in enumerate(prose):
         screen.paragraph(paragraph, gap=number > 0)
     _show_options(screen, entry, cls)
+    if entry.kind == "data":
+        from dlmkit.options import told
+
+        screen.head("tells", "a task that has a parameter of that name")
+        screen.columns(list(told(cls).items()))
     own = [e for e in plugins.installed() if e.kind == "recipes" and e.package == entry.package and _uses(e, entry)]
     if own:
         screen.head("recipes")
         screen.columns([(f"dlmkit run {e.name}", _first_comment(Path(e.value))) for e in own])
+
+
+def _batch(cls: type) -> str:
+    """What a batch holds, as the class says it or else the next one above it that does."""
+    for base in cls.__mro__[:-1]:
+        for paragraph in describe(inspect.getdoc(base) or "").prose:
+            _, head, rest = paragraph.partition("A batch holds")
+            if head:
+                return head + rest
+    return ""
 
 
 def _uses(recipe: plugins.Entry, entry: plugins.Entry) -> bool:

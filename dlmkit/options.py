@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dlmkit import recipe as recipes
@@ -17,7 +18,7 @@ from dlmkit.diagnosis import in_words, option_type
 from dlmkit.errors import UserError, did_you_mean
 from dlmkit.notation import plain_prose, plain_type
 
-__all__ = ["Option", "class_options", "method_options", "sample_options"]
+__all__ = ["Option", "class_options", "method_options", "sample_options", "told"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ def class_options(cls: type) -> tuple[Option, ...]:
     names = parser.add_class_arguments(cls, fail_untyped=False, instantiate=False)
     hints = _constructor_hints(cls)
     return _options(parser, names, hints, {name: option_type(cls, name) for name in names})
+
+
+def told(data: type) -> dict[str, str]:
+    """What a data module tells a task: its public properties by name, with the first line of what each is.
+
+    Args:
+        data: The data module's class.
+    """
+    known = inspect.getmembers(data, lambda member: isinstance(member, property))
+    own = {name: member for name, member in known if not (name.startswith("_") or hasattr(LightningDataModule, name))}
+    return {name: plain_prose((inspect.getdoc(member) or "").partition("\n")[0]) for name, member in own.items()}
 
 
 def method_options(cls: type, method: str) -> tuple[Option, ...]:

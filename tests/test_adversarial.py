@@ -271,10 +271,49 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(train, weights, further):
         assert all(torch.equal(one["state"][k]["exp_avg_sq"], other["state"][k]["exp_avg_sq"]) for k in one["state"])
 
 
-def test_averaged_weights_go_with_it(train, rows):
-    average = "lightning.pytorch.callbacks.EMAWeightAveraging"
-    folder = train("rivals", f"--trainer.callbacks+={{class_path: {average}, init_args: {{decay: 0.5}}}}")
-    assert rows(folder / "metrics.csv")[-1]["test/generator_loss"]
+AVERAGED = "--trainer.callbacks+={class_path: dlmkit.GeneratorAveraging, init_args: {decay: 0.5}}"
+
+
+def test_the_generator_is_averaged_and_nothing_else(fit):
+    """By hand, after each of four steps; what the trained task ends with is the average."""
+    steps, validated = [], []
+
+    def look(trainer, task, *_):
+        steps.append(state(task))
+
+    def validate(trainer, task, *_):
+        validated.append(state(task))
+
+    words = [SGD, AVERAGED, "--trainer.max_steps=4", "--trainer.val_check_interval=4"]
+    task = fit(*words, callbacks=[watcher(on_train_batch_end=look, on_validation_batch_end=validate)])
+    averages = steps[0]
+    for step in steps[1:]:
+        averages = {name: (averages[name] + step[name]) / 2 for name in step}
+    for found in (task.state_dict(), validated[-1]):
+        for name, value in found.items():
+            expected = averages if name.startswith("generator.") else steps[-1]
+            torch.testing.assert_close(value, expected[name])
+    assert any(not torch.equal(averages[name], steps[-1][name]) for name in averages if name.startswith("generator."))
+
+
+def test_a_resumed_average_is_that_of_an_uninterrupted_run(train):
+    whole = train("rivals", "--trainer.max_steps=8", AVERAGED, "--trainer.gradient_clip_val=0.5", name="whole")
+    part = train("rivals", "--trainer.max_steps=3", AVERAGED, "--trainer.gradient_clip_val=0.5", name="part")
+    train("--resume", part, "--trainer.max_steps=8")
+    one, other = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (whole, part))
+    for kept in ("state_dict", "current_model_state", "averaging_state"):
+        assert one[kept] and same(one[kept], other[kept]), kept
+    assert not same(one["state_dict"], one["current_model_state"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [("decay: 1.0", "decay is 1.0; give a number in [0, 1)"), ("network: maker", "no network called maker")],
+)
+def test_an_average_that_cannot_be_taken(command, options, words):
+    callback = f"--trainer.callbacks+={{class_path: dlmkit.GeneratorAveraging, init_args: {{{options}}}}}"
+    outcome = command("run", "rivals", callback)
+    assert outcome.code == 2 and words in outcome.err
 
 
 def test_every_loss_is_logged_and_a_broken_one_is_told(train, command, rows, monkeypatch):

@@ -125,6 +125,44 @@ def test_show_of_data_and_of_what_generates_nothing(command, install):
     assert "recipes" not in outcome.out
 
 
+def test_show_of_data_says_what_a_batch_holds_and_what_a_task_is_told(command, install):
+    source = """
+        from dlmkit import DataModule
+        class Above(DataModule):
+            '''Something.
+
+            It is read twice. A batch holds ``input`` (B, T), int64.
+            '''
+            @property
+            def classes(self):
+                '''How many.
+
+                Not in the first line.
+                '''
+                return 2
+            @property
+            def _hidden(self):
+                return 3
+        class Below(Above):
+            '''Something else.'''
+        class Own(Above):
+            '''A third. It says so itself.
+
+            A batch holds ``output``.
+            '''
+        """
+    data = {"above": "sounds:Above", "below": "sounds:Below", "own": "sounds:Own"}
+    install("dlmkit-sounds", {"dlmkit.data": data}, sounds=source)
+    below = command("show", "below").out
+    assert "about\n  A batch holds input (B, T), int64.\n" in below
+    assert "  classes  How many.\n" in below
+    assert "first line" not in below and "_hidden" not in below
+    assert "It is read twice. A batch holds input (B, T), int64." in (above := command("show", "above").out)
+    assert above.count("A batch holds") == 1
+    assert "A batch holds output." in (own := command("show", "own").out)
+    assert "input" not in own
+
+
 def test_show_of_recipes(command, write):
     outcome = command("show", "tiny.yaml")
     assert "model:\n    class_path: tiny" in outcome.out

@@ -58,8 +58,9 @@ class Adversarial(Task):
     ``ddp`` the gradients are those of one process on the whole batch, as long as no layer mixes the examples of a
     batch; for batch normalisation on GPUs, ``trainer.sync_batchnorm`` sees to it.
 
-    Lightning's ``EMAWeightAveraging`` averages all networks. It takes its averages away when the epoch of a validation
-    ends, before the task's ``on_validation_epoch_end``; who judges them does it in ``on_validation_batch_end``.
+    `GeneratorAveraging` among the trainer's callbacks keeps a running average of the generator. The average is taken
+    away when the epoch of a validation ends, before the task's ``on_validation_epoch_end``; who judges it does so in
+    ``on_validation_batch_end``.
 
     References:
         | Generative Adversarial Nets (Goodfellow et al., 2014), algorithm 1

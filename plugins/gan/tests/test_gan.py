@@ -212,13 +212,19 @@ def test_what_is_judged_are_the_averaged_weights(tmp_path):
     """Lightning takes the averages away when the epoch of a validation ends."""
     from dlmkit_pictures.digits import Digits
     from lightning.pytorch import Trainer, seed_everything
-    from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+    from lightning.pytorch.callbacks import Callback
+
+    from dlmkit import GeneratorAveraging
 
     judged, weights = [], []
+    norms = []
 
     class Looking(GAN):
         def _judge(self, stage):
             judged.append(self.generator.layers[0].weight.detach().clone())
+            first = self.discriminator.layers[0]
+            vectors = first.parametrizations.weight[0]
+            norms.extend(float(vector.norm()) for vector in (vectors._u, vectors._v))
 
     class Steps(Callback):
         def on_train_batch_end(self, trainer, task, *_):
@@ -232,7 +238,7 @@ def test_what_is_judged_are_the_averaged_weights(tmp_path):
         **quiet,
         enable_model_summary=False,
         default_root_dir=tmp_path,
-        callbacks=[Steps(), EMAWeightAveraging(decay=0.5)],
+        callbacks=[Steps(), GeneratorAveraging(decay=0.5)],
     )
     task = Looking(1, 8, latent_size=4, width=8, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
     trainer.fit(task, datamodule=Digits())
@@ -241,6 +247,7 @@ def test_what_is_judged_are_the_averaged_weights(tmp_path):
         average = 0.5 * average + 0.5 * later
     assert len(judged) == 1
     torch.testing.assert_close(judged[0], average)
+    assert norms == pytest.approx([1, 1], abs=1e-5)  # they are not averaged, so σ is right
     assert not torch.allclose(judged[0], weights[-1], rtol=1e-3)
 
 

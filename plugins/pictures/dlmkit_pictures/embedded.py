@@ -26,6 +26,9 @@ class Embedded(Pictures):
     Here f are the judge's features, those of a classifier of the training pictures; their mean over the training
     pictures is taken off, and they are divided by one number, so that their mean square is 1. A picture of a class that
     the classifier has never seen has an embedding too.
+
+    A batch holds ``picture`` (B, C, H, H), float32 from 0 to 1, ``label`` (B,), int64, and ``embedding`` (B, E),
+    float32.
     """
 
     @property

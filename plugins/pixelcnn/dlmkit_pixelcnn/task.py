@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dlmkit import Figure, Image, Media, Task, UserError
+from dlmkit import Animation, Figure, Image, Media, Task, UserError
 from dlmkit.data.module import Batch
 from dlmkit.figures import picture_grid
 from dlmkit.tasks.task import Metrics
@@ -24,6 +24,7 @@ __all__ = ["PixelCNN"]
 _ROWS = 6
 _JUDGED = 500
 _KEPT = 16
+_FRAMES = 64
 
 
 class PixelCNN(Task):
@@ -126,9 +127,15 @@ class PixelCNN(Task):
         return None if name is None else batch[name]
 
     def log_prob(self, batch: Batch) -> Tensor:
-        """The logarithm of the probability of each pixel, in nats, (B, H, W)."""
+        """The logarithm of the probability of each pixel, in nats, (B, H, W), float32 at least.
+
+        The net may run in half precision. The likelihood does not: bfloat16 has steps of 4 between 512 and 1,024, as
+        wide as what tells one net's nats from another's, and none between two of 256 levels.
+        """
         outputs = self(batch["picture"], self.condition(batch))
-        return self.likelihood.log_prob(outputs, self.likelihood.codes(batch["picture"]))
+        exact = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        with torch.autocast(outputs.device.type, enabled=False):
+            return self.likelihood.log_prob(exact, self.likelihood.codes(batch["picture"]))
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats per dimension, and as metrics nats per picture and bits per dimension.
@@ -170,21 +177,26 @@ class PixelCNN(Task):
         return self.likelihood.picture(codes)
 
     def on_test_epoch_end(self) -> None:
-        """Let the data's judge look at drawn pictures."""
+        """Say how fast it draws, and let the data's judge look at what it drew."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "judge") or self.embedding_size:
+        if self.embedding_size and not self.examples:
             return
-        classes = torch.arange(_JUDGED, device=self.device) % self.num_classes if self.num_classes else None
+        condition = self._in_turn(_JUDGED, self.examples.get("embedding"))
         started = time.perf_counter()
-        made = self.draw(_JUDGED, classes)
+        made = self.draw(_JUDGED, condition)
         float(made.sum())  # a GPU is asked and does not wait: the clock is stopped when a figure has come back
-        took = time.perf_counter() - started
-        self.print(f"{_JUDGED:,} pictures were drawn in {took:.1f} s, {_JUDGED / took:.1f} a second")
-        found = {"distance": data.judge.verdict(made, data.table("test")[0]).distance}
-        if classes is not None:
-            found["as_asked"] = data.judge.accuracy(made, classes)
+        found = {"pictures_per_second": torch.tensor(_JUDGED / (time.perf_counter() - started))}
+        if hasattr(data, "judge") and not self.embedding_size:
+            found["distance"] = data.judge.verdict(made, data.table("test")[0]).distance
+            if condition is not None:
+                found["as_asked"] = data.judge.accuracy(made, condition)
         for name, value in found.items():
             self.log(f"test/{name}", value, prog_bar=True, sync_dist=True)
+
+    def _in_turn(self, n: int, vectors: Tensor | None) -> Tensor | None:
+        """Each of some vectors in turn, or each class, for n pictures; nothing where the net has no condition."""
+        known = torch.arange(self.num_classes) if vectors is None else vectors
+        return known[torch.arange(n) % len(known)].to(self.device) if len(known) else None
 
     def between(self, first: Tensor, last: Tensor, steps: int) -> Tensor:
         """Pictures (N · steps, C, H, W) on the straight way from each of some vectors (N, E) to another.
@@ -208,19 +220,29 @@ class PixelCNN(Task):
         log_prob = self.log_prob(batch)
         bits, nats = -log_prob[:8] / math.log(2), -log_prob[:8].sum(dim=(1, 2))
         shown: dict[str, Media] = {}
+        vectors = None
         if self.embedding_size:
             one = _first_of_each(batch["label"])
             known = self.examples or {name: batch[name][one] for name in ("picture", "embedding")}
-            both = known["picture"].to(self.device), known["embedding"].to(self.device)
-            shown["portraits"] = Figure(self.portraits_figure(*both))
-            shown["strip"] = Figure(self.strip_figure(*both))
+            pictures, vectors = known["picture"].to(self.device), known["embedding"].to(self.device)
+            shown["portraits"] = Figure(self.portraits_figure(pictures, vectors))
+            shown["strip"] = Figure(self.strip_figure(pictures, vectors))
         else:
             shown["samples"] = Figure(self.samples_figure())
         return shown | {
+            "drawing": self.drawing(self.draw(_KEPT, self._in_turn(_KEPT, vectors))),
             "completions": Figure(self.completions_figure(real, condition)),
             "surprise": Figure(surprise_figure(real[:8], bits, nats)),
             "sight": Figure(sight_figure(self._seeing(condition), real[:16])),
         }
+
+    def drawing(self, pictures: Tensor) -> Animation:
+        """How pictures (N, C, H, W) come about: what is not drawn yet is grey."""
+        count = self.side * self.side
+        done = torch.linspace(0, count, min(count, _FRAMES) + 1).round().long().tolist()
+        place = torch.arange(count, device=pictures.device).view(self.side, self.side)
+        frames = [picture_grid(torch.where(place < pixels, pictures, 0.5)) for pixels in done]
+        return Animation(frames, captions=[f"pixel {pixels:,} of {count:,}" for pixels in done])
 
     def portraits_figure(self, real: Tensor, embeddings: Tensor) -> Any:
         """Real pictures (N, C, H, W), and for each what is drawn after its vector (N, E)."""
@@ -280,7 +302,12 @@ class PixelCNN(Task):
         if not 0 <= temperature < math.inf:
             raise UserError(f"temperature is {temperature}", "give 0 or more", "--temperature")
         condition, alike = self._asked(prompt, n)
-        return [Image(picture_grid(self.draw(n, condition, seed, temperature, alike=alike)))]
+        told = "each class in turn" if self.num_classes else "each vector in turn" if self.embedding_size else ""
+        if prompt is not None:
+            told = f"{'vector' if self.embedding_size else 'class'} {prompt}"
+        words = [*([told] if told else []), f"seed {seed}", *([f"temperature {temperature:g}"] * (temperature != 1))]
+        drawn = self.draw(n, condition, seed, temperature, alike=alike)
+        return [Image(picture_grid(drawn), f"Drawn pixel by pixel, {', '.join(words)}")]
 
     def _asked(self, prompt: str | None, n: int) -> tuple[Tensor | None, int]:
         """The condition that a prompt names, and how many pictures in succession share their random numbers."""

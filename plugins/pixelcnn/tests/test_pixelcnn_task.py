@@ -10,6 +10,7 @@ from dlmkit_pixelcnn.figures import grid_figure
 from dlmkit_pixelcnn.task import PixelCNN
 
 from dlmkit.errors import UserError
+from dlmkit.figures import picture_grid
 
 SMALL = {"channels": 1, "side": 6, "levels": 5, "width": 6, "layers": 3, "head_width": 6, "first_kernel_size": 3}
 
@@ -22,10 +23,10 @@ def made(**options):
     return task
 
 
-def batch(n=12, embedding_size=0, channels=1):
+def batch(n=12, embedding_size=0, channels=1, levels=5, side=6):
     draw = torch.Generator().manual_seed(0)
-    codes = torch.randint(5, (n, channels, 6, 6), generator=draw)
-    found = {"picture": codes / 4, "label": torch.arange(n) % 3}
+    codes = torch.randint(levels, (n, channels, side, side), generator=draw)
+    found = {"picture": codes / (levels - 1), "label": torch.arange(n) % 3}
     return found | ({"embedding": torch.randn(n, embedding_size, generator=draw)} if embedding_size else {})
 
 
@@ -57,10 +58,13 @@ def test_what_the_condition_is():
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({}, ["samples", "completions", "surprise", "sight"]),
-        ({"num_classes": 3}, ["samples", "completions", "surprise", "sight"]),
-        ({"num_classes": 3, "embedding_size": 4}, ["portraits", "strip", "completions", "surprise", "sight"]),
-        ({"channels": 3, "likelihood": "logistic"}, ["samples", "completions", "surprise", "sight"]),
+        ({}, ["samples", "drawing", "completions", "surprise", "sight"]),
+        ({"num_classes": 3}, ["samples", "drawing", "completions", "surprise", "sight"]),
+        (
+            {"num_classes": 3, "embedding_size": 4},
+            ["portraits", "strip", "drawing", "completions", "surprise", "sight"],
+        ),
+        ({"channels": 3, "likelihood": "logistic"}, ["samples", "drawing", "completions", "surprise", "sight"]),
     ],
 )
 def test_everything_is_shown(options, names, tmp_path):
@@ -68,9 +72,57 @@ def test_everything_is_shown(options, names, tmp_path):
     given = batch(embedding_size=options.get("embedding_size", 0), channels=options.get("channels", 1))
     with torch.inference_mode():
         shown = task.show(given)
-    assert list(shown) == names
+    assert list(shown) == [*names, "drawing", "completions", "surprise", "sight"]
     for name, item in shown.items():
         assert item.save(tmp_path, name).stat().st_size > 2000
+
+
+def test_the_drawing_begins_grey_and_ends_with_the_pictures():
+    task = made()
+    pictures = task.draw(4)
+    drawing = task.drawing(pictures)
+    assert len(drawing.frames) == 37 and drawing.captions[0::36] == ["pixel 0 of 36", "pixel 36 of 36"]
+    assert (drawing.frames[-1] == picture_grid(pictures)).all()
+    assert (drawing.frames[0] == picture_grid(torch.full_like(pictures, 0.5))).all()
+    halfway = torch.cat((pictures[:, :, :3], torch.full_like(pictures[:, :, 3:], 0.5)), dim=2)
+    assert (drawing.frames[18] == picture_grid(halfway)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "caption"),
+    [
+        ({}, None, "Drawn pixel by pixel, seed 2, temperature 0.5"),
+        ({"num_classes": 3}, None, "Drawn pixel by pixel, each class in turn, seed 2, temperature 0.5"),
+        ({"num_classes": 3}, "2", "Drawn pixel by pixel, class 2, seed 2, temperature 0.5"),
+        ({"embedding_size": 4}, "0-1", "Drawn pixel by pixel, vector 0-1, seed 2, temperature 0.5"),
+    ],
+)
+def test_samples_say_what_they_are(options, prompt, caption):
+    task = made(**options)
+    task.examples = {"picture": torch.rand(2, 1, 6, 6), "embedding": torch.randn(2, 4)}
+    assert task.sample(prompt, n=2, seed=2, temperature=0.5)[0].caption == caption
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"likelihood": "binary", "levels": 2, "side": 28},
+        {"likelihood": "logistic", "levels": 256, "channels": 3},
+        {"likelihood": "softmax", "levels": 5},
+    ],
+)
+def test_a_net_in_half_precision_has_an_exact_likelihood(options):
+    """What the net tells may be rounded; what follows from it is computed as for the same numbers in float32."""
+    task = made(**options)
+    given = batch(channels=options.get("channels", 1), levels=options["levels"], side=options.get("side", 6))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = task(given["picture"])
+        found = task.log_prob(given)
+    assert outputs.dtype == torch.bfloat16 and found.dtype == torch.float32
+    codes = task.likelihood.codes(given["picture"])
+    torch.testing.assert_close(found, task.likelihood.log_prob(outputs.float(), codes))
+    whole = task.likelihood.log_prob(outputs.double(), codes).sum(dim=(1, 2))
+    torch.testing.assert_close(found.sum(dim=(1, 2)).double(), whole, rtol=1e-5, atol=0)
 
 
 def test_samples_follow_from_the_seed_and_the_class():

@@ -28,8 +28,6 @@ class Audio(Sounds):
     fractions: of the recordings, in an order that is shuffled once and for all, or of the time, if there are fewer
     than ten recordings. Recordings that cannot be used are each told in one line; nothing is read by halves.
 
-    For the windows and the batches see `Sounds`.
-
     References:
         | WaveNet: A Generative Model for Raw Audio (van den Oord et al., 2016), section 3.1: several speakers
 

@@ -50,14 +50,13 @@ class Clip(NamedTuple):
 class Sounds(DataModule):
     r"""Clips, cut into windows for a network that predicts each sample from those before it.
 
-    An example is a window of ``context + length`` samples :math:`x`. All but the last are its ``input`` (B, T) with
-    T = context + length - 1, and its last ``length`` samples are its ``target`` (B, S), so that target s is the sample
-    after input T - S + s and has ``context`` samples before it. Both are µ-law classes from 0 to 255, int64. Before
-    and after a clip there is silence. What is not scored has the target -100.
-
-    There are up to three conditions. ``condition`` and ``speaker`` (B,), int64, hold for the whole example. ``local``
-    (B, T), int64, is at each input the class of the sample that follows it, the one to be predicted there; its class
-    0 means that nothing is known to sound.
+    An example is a window of ``context + length`` samples :math:`x`; before and after a clip there is silence. A batch
+    holds ``input`` (B, T), all samples of a window but the last, T = context + length - 1, and ``target`` (B, S), its
+    last ``length`` samples, so that target s is the sample after input T - S + s and has ``context`` samples before
+    it. Both are µ-law classes from 0 to 255, int64; what is not scored has the target -100. Of up to three conditions
+    ``condition`` and ``speaker`` (B,), int64, hold for the whole example, and ``local`` (B, T), int64, is at each input
+    the class of the sample that follows it, the one to be predicted there; its class 0 means that nothing is known to
+    sound.
 
     In training the windows lie anywhere, anew in every epoch, as the seed says, and ``tail`` seconds of silence belong
     to each clip, so that a network learns how clips end. In validation and test each sample of a clip is scored

@@ -83,8 +83,6 @@ class Tones(Sounds):
     says. A network that sees windows from anywhere in a melody sees few beginnings, so some windows of training are put
     there.
 
-    For the windows and the batches see `Sounds`.
-
     References:
         | Digital Synthesis of Plucked-String and Drum Timbres (Karplus & Strong, 1983)
 
