@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["Faults", "UserError", "did_you_mean", "names_beside"]
+__all__ = ["Faults", "UserError", "at_least", "did_you_mean", "names_beside"]
 
 
 class UserError(Exception):
@@ -47,6 +47,22 @@ class Faults(UserError):
     def lines(self) -> list[str]:
         """One line for each fault."""
         return [line for fault in self.faults for line in fault.lines()]
+
+
+def at_least(least: float, where: str, **values: float) -> None:
+    """Refuse a number that is too small.
+
+    Args:
+        least: What each has to be at least.
+        where: What stands before its name in an error: ``model.``, ``data.`` or ``--``.
+        **values: The numbers by name.
+
+    Raises:
+        UserError: If one is smaller, or is no number.
+    """
+    for name, value in values.items():
+        if not value >= least:
+            raise UserError(f"{name} is {value}", f"give at least {least}", f"{where}{name}")
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:

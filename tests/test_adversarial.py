@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -122,7 +123,7 @@ def test_somebody_must_take_a_turn_in_every_round(rivals):
 
 
 def test_a_turn_leaves_the_other_network_as_it_is(fit):
-    """After each backward pass only one network has gradients, those of its own loss by hand."""
+    """After each backward pass only one network has gradients, and only its parameters were asked for them."""
     seen = []
 
     def look(trainer, task):
@@ -134,6 +135,28 @@ def test_a_turn_leaves_the_other_network_as_it_is(fit):
     fit("--trainer.max_steps=2", callbacks=[watcher(on_after_backward=look)])
     turn = [({"discriminator"}, {"discriminator"}), ({"generator"}, {"generator"})]
     assert seen == turn * 2
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_step_changes_its_own_network_and_no_other(fit, group):
+    """Bit by bit, around every step of an optimiser; between the steps nothing changes at all."""
+    seen = []
+
+    def look(trainer, task):
+        networks = {name: getattr(task, name) for name in ("discriminator", "generator")}
+
+        def note(*_):
+            seen.append({name: state(network) for name, network in networks.items()})
+
+        for optimizer in trainer.optimizers:
+            optimizer.register_step_pre_hook(note)
+            optimizer.register_step_post_hook(note)
+
+    fit("--trainer.max_steps=3", f"--trainer.accumulate_grad_batches={group}", callbacks=[watcher(on_train_start=look)])
+    assert len(seen) == 3 * 2 * 2
+    for index, (before, after) in enumerate(itertools.pairwise(seen)):
+        own = ("discriminator", None, "generator", None)[index % 4]
+        assert [name for name in before if not same(before[name], after[name])] == ([own] if own else [])
 
 
 def test_a_step_is_the_step_of_the_paper(fit):

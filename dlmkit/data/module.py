@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 from dlmkit.seeds import run_seed
 
 __all__ = ["Batch", "DataModule", "Split"]
@@ -39,8 +39,7 @@ class DataModule(LightningDataModule, ABC):
 
     def __init__(self, batch_size: int = 32, num_workers: int = 0) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}", "give at least 1", "data.batch_size")
+        at_least(1, "data.", batch_size=batch_size)
         self.batch_size = batch_size
         self.num_workers = num_workers
 

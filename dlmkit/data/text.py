@@ -26,7 +26,7 @@ from dlmkit.data.tokens import (
     encode_subwords,
     subword_tokenizer,
 )
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 
 __all__ = ["Characters", "Subwords", "Text"]
 
@@ -97,8 +97,7 @@ class Text(DataModule):
         super().__init__(batch_size, num_workers)
         if not source:
             raise UserError("data.source is empty", f"give {STDLIB}, a text file or a dataset", "data.source")
-        if length < 1:
-            raise UserError(f"length is {length}", "give at least 1", "data.length")
+        at_least(1, "data.", length=length)
         for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
             if not 0 < fraction < 1:
                 raise UserError(f"{name} is {fraction}", "give a share between 0 and 1, such as 0.1", f"data.{name}")

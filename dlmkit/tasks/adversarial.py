@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.data.module import Batch
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 from dlmkit.tasks.task import Metrics, Task, with_metrics
 
 __all__ = ["Adversarial", "Player"]
@@ -90,9 +90,7 @@ class Adversarial(Task):
         generator_every: int = 1,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
-        if generator_every < 1:
-            what = f"generator_every is {generator_every}"
-            raise UserError(what, "give at least 1", "model.generator_every")
+        at_least(1, "model.", generator_every=generator_every)
         self.automatic_optimization = False
         self.discriminator_optimizer = discriminator_optimizer or optimizer
         self.discriminator_lr_scheduler = discriminator_lr_scheduler or lr_scheduler

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dlmkit.data.module import Batch
 from dlmkit.data.tokens import UNKNOWN
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 from dlmkit.media import Media, Text
 from dlmkit.tasks.task import Metrics, Task
 
@@ -180,8 +180,7 @@ class SequenceTask(Task):
         Raises:
             UserError: If the prompt is empty, or holds what the training text did not; if ``length`` is negative.
         """
-        if length < 0:
-            raise UserError(f"length is {length}", "give at least 0", "--length")
+        at_least(0, "--", length=length)
         ids = self.encode(prompt) if prompt is not None else self._opening()
         start = torch.tensor([ids] * n, device=self.device)
         return [Text(self.tokenizer.decode(row)) for row in self.generate(start, length, temperature, seed).tolist()]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dlmkit import Adversarial, Figure, Media, UserError
 from dlmkit.data.module import Batch
+from dlmkit.errors import at_least
 from dlmkit.tasks.adversarial import Player
 from dlmkit.tasks.task import Metrics
 from dlmkit_cyclegan.model import PatchDiscriminator, ReplayBuffer, ResNetGenerator
@@ -92,9 +93,8 @@ class CycleGAN(Adversarial):
         super().__init__(**kwargs)
         if scored:  # a net that does nothing has the shortest way
             self.monitor, self.monitor_mode, self.headline = "val/accuracy", "max", "test/accuracy"  # type: ignore[misc]
-        for name, value in (("cycle", cycle), ("identity", identity), ("buffer", buffer), ("halvings", halvings)):
-            if value < 0:
-                raise UserError(f"{name} is {value}", "give 0 or more", f"model.{name}")
+        at_least(0, "model.", cycle=cycle, identity=identity, buffer=buffer, halvings=halvings, blocks=blocks)
+        at_least(1, "model.", width=width)
         if identity and a_channels != b_channels:
             what = f"look a has {a_channels} channels and look b {b_channels}, so no picture has both looks"
             raise UserError(what, "leave identity out, or read both with as many channels", "model.identity")
@@ -107,7 +107,9 @@ class CycleGAN(Adversarial):
                     "ba": ResNetGenerator(b_channels, a_channels, side, width, halvings, blocks),
                 }
             )
-            found = {look: PatchDiscriminator(channels, patch, width) for look, channels in self.channels.items()}
+            found = {
+                look: PatchDiscriminator(channels, patch, width, side=side) for look, channels in self.channels.items()
+            }
         except ValueError as error:
             raise UserError(str(error), "give another data.side or model.patch", "model") from error
         self.discriminators = nn.ModuleDict(found)

@@ -204,7 +204,7 @@ def test_the_discriminators_are_shown_what_the_buffers_hand_out(task, batch, mon
     assert torch.equal(task.replay["a"].pictures, before)  # validation leaves them as they are
 
 
-def test_every_parameter_has_a_gradient_in_its_player_s_turn_only(task, batch):
+def test_every_parameter_has_a_gradient_in_its_player_s_turn_and_the_generators_none_in_the_other_s(task, batch):
     for player, other in (("generators", "discriminators"), ("discriminators", "generators")):
         out = task.player_loss(player, batch)
         loss = out[0] if isinstance(out, tuple) else out
@@ -229,10 +229,15 @@ def test_looks_of_other_channels():
         CycleGAN(1, 3, 8, halvings=1, identity=1.0)
 
 
-@pytest.mark.parametrize("name", ["cycle", "identity", "buffer", "halvings"])
+@pytest.mark.parametrize("name", ["cycle", "identity", "buffer", "halvings", "blocks", "width"])
 def test_bad_numbers(name):
-    with pytest.raises(UserError, match=f"{name} is -1; give 0 or more"):
+    with pytest.raises(UserError, match=rf"model\.{name}: {name} is -1; give at least {int(name == 'width')}"):
         CycleGAN(1, 1, 8, **{name: -1})
+
+
+def test_a_patch_that_is_too_large_for_the_pictures():
+    with pytest.raises(UserError, match="a patch of 70 pixels needs pictures of 24 or more along one side, not 16"):
+        CycleGAN(1, 1, 16)
 
 
 def test_the_truth_is_compared_with_where_it_is_known(task, batch):

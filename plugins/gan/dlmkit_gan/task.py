@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dlmkit import Adversarial, Figure, Image, Media, UserError
 from dlmkit.data.module import Batch
+from dlmkit.errors import at_least
 from dlmkit.figures import picture_grid
 from dlmkit.tasks.task import Metrics
 from dlmkit_gan.model import Discriminator, Generator, Normalisation
@@ -78,8 +79,11 @@ class GAN(Adversarial):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if inception_pictures < 2:
-            raise UserError(f"inception_pictures is {inception_pictures}", "give 2 or more", "model.inception_pictures")
+        at_least(2, "model.", inception_pictures=inception_pictures)
+        at_least(1, "model.", latent_size=latent_size, width=width)
+        at_least(0, "model.", penalty=penalty)
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout is {dropout}", "give a fraction from 0 to below 1", "model.dropout")
         self.inception, self.inception_pictures = inception, inception_pictures
         self.latent_size, self.penalty = latent_size, penalty
         self.objective = OBJECTIVES[objective]()

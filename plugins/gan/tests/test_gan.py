@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -12,6 +13,8 @@ from dlmkit_gan.task import GAN
 from torch import nn
 
 from dlmkit.errors import UserError
+from dlmkit.tasks.task import with_metrics
+from dlmkit.testing.process_checks import calmed
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*CombinedLoader"
@@ -104,6 +107,21 @@ def test_sides_that_cannot(side):
         Generator(5, 3, side, 2)
     with pytest.raises(UserError, match="give pictures of another size"):
         GAN(channels=3, side=side)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dropout": 1.5}, r"model\.dropout: dropout is 1\.5; give a fraction from 0 to below 1"),
+        ({"width": 0}, r"model\.width: width is 0; give at least 1"),
+        ({"latent_size": 0}, r"model\.latent_size: latent_size is 0; give at least 1"),
+        ({"penalty": -3.0}, r"model\.penalty: penalty is -3\.0; give at least 0"),
+        ({"inception_pictures": 1}, r"inception_pictures is 1; give at least 2"),
+    ],
+)
+def test_bad_numbers(options, message):
+    with pytest.raises(UserError, match=message):
+        GAN(1, 8, **options)
 
 
 def test_spectral_normalisation_holds_every_layer_at_one():
@@ -251,6 +269,41 @@ def test_what_is_judged_are_the_averaged_weights(tmp_path):
     assert not torch.allclose(judged[0], weights[-1], rtol=1e-3)
 
 
+@pytest.fixture
+def in_double():
+    torch.set_default_dtype(torch.double)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("in_double")
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_two_processes_have_the_gradient_of_one(objective):
+    """Of both networks, noise and penalty included; the generator's batch normalisation is held."""
+
+    def gradients(pictures, rank, world):
+        part = copy.deepcopy(game)
+        part._stands_for = rank, world
+        found = {}
+        for player in ("discriminator", "generator"):
+            loss, _ = with_metrics(part.player_loss(player, {"picture": pictures}))
+            names, parameters = zip(*getattr(part, player).named_parameters(), strict=True)
+            each = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            found |= {f"{player}.{name}": gradient for name, gradient in zip(names, each, strict=True)}
+        return found
+
+    torch.manual_seed(0)
+    game = calmed(GAN(channels=1, side=8, latent_size=6, width=4, objective=objective))
+    pictures = torch.rand(8, 1, 8, 8)
+    whole = gradients(pictures, 0, 1)
+    first, second = (gradients(half, rank, 2) for rank, half in enumerate(pictures.chunk(2)))
+    for player in ("generator", "discriminator"):  # a half alone has another
+        name = next(name for name in whole if name.startswith(player) and whole[name].any())
+        assert not torch.allclose(first[name], whole[name])
+    for name, gradient in whole.items():
+        torch.testing.assert_close((first[name] + second[name]) / 2, gradient, rtol=1e-6, atol=1e-9)
+
+
 def test_each_game_has_a_gradient_for_every_parameter():
     for name in OBJECTIVES:
         torch.manual_seed(0)
@@ -288,5 +341,3 @@ def test_the_inception_distance_is_asked_for_before_training_and_given_by_the_te
     found = trainer.test(task, datamodule=Digits(), verbose=False)[0]
     assert found["test/fid"] > 1e-3
     assert asked == [("some.pth", "model.inception")] * 2  # when the trainer began, and at the end
-    with pytest.raises(UserError, match="inception_pictures is 1"):
-        GAN(1, 8, inception_pictures=1)

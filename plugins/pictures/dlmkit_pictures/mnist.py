@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 from dlmkit_pictures.idx import mnist_splits
 from dlmkit_pictures.pictures import ReadPictures
 
@@ -45,8 +45,7 @@ class MNIST(ReadPictures):
         self, source: str = "ylecun/mnist", val_size: int = 10_000, batch_size: int = 64, num_workers: int = 0
     ) -> None:
         super().__init__(batch_size, num_workers)
-        if val_size < 1:
-            raise UserError(f"val_size is {val_size}", "give at least 1", "data.val_size")
+        at_least(1, "data.", val_size=val_size)
         self.source, self.val_size = source, val_size
 
     def describe(self) -> str:
@@ -96,8 +95,7 @@ class BinarisedMNIST(MNIST):
         num_workers: int = 0,
     ) -> None:
         super().__init__(source, val_size, batch_size, num_workers)
-        if binarisation_seed < 0:
-            raise UserError(f"binarisation_seed is {binarisation_seed}", "give at least 0", "data.binarisation_seed")
+        at_least(0, "data.", binarisation_seed=binarisation_seed)
         self.binarisation_seed = binarisation_seed
         self._came_so = False
 

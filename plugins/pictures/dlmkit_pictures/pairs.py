@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dlmkit.data.examples import Examples
 from dlmkit.data.module import Batch, Split
+from dlmkit.errors import at_least
 from dlmkit_pictures.fidelity import fidelity
 
 __all__ = ["PicturePairs", "as_channels"]
@@ -32,6 +33,7 @@ class PicturePairs(Examples):
 
     def __init__(self, batch_size: int = 16, num_workers: int = 0, mirror: bool = False, shift: int = 0) -> None:
         super().__init__(batch_size, num_workers)
+        at_least(0, "data.", shift=shift)
         self.mirror, self.shift = mirror, shift
 
     @abstractmethod

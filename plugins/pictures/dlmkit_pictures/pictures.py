@@ -21,6 +21,9 @@ __all__ = ["Pictures", "ReadPictures"]
 _LOOKED_AT = 5_000
 """Training pictures that the judge looks at, at most, to say what its figures are worth."""
 
+_JUDGE_SEED = 1
+"""Of the judge: not the run's, so that runs of all seeds have one judge, and their figures one scale."""
+
 _LEAST_STEPS, _MOST_STEPS = 400, 2_000
 """Batches that the judge is trained on."""
 
@@ -70,10 +73,10 @@ class Pictures(Examples):
 
     @cached_property
     def judge(self) -> Judge:
-        """A classifier trained on the training pictures, which tells how good made pictures are."""
+        """A classifier of the training pictures, the same in all runs, which tells how good made pictures are."""
         pictures, labels = self.table("train")
         steps = min(max(2 * len(labels) // 64, _LEAST_STEPS), _MOST_STEPS)  # two epochs of a large set
-        return Judge.of(pictures, labels, seed=self.seed, steps=steps)
+        return Judge.of(pictures, labels, seed=_JUDGE_SEED, steps=steps)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """How the judge finds the training pictures themselves and those of one class, and simple ways' likelihoods."""

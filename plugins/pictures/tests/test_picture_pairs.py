@@ -301,6 +301,8 @@ def test_bad_options(folders, tmp_path):
         PairedPictures(folders[0]).size("train")
     with pytest.raises(UserError, match="leave no pairs"):
         PairedPictures(*folders, val_share=0.5, test_share=0.5)
+    with pytest.raises(UserError, match=r"data\.shift: shift is -1; give at least 0"):
+        PairedPictures("here", shift=-1)
     with pytest.raises(UserError, match="side is 0"):
         PairedPictures(*folders, side=0)
     with pytest.raises(UserError, match="there is no such folder; did you mean other"):

@@ -77,6 +77,16 @@ def test_the_judge_is_trained_once_and_leaves_the_run_s_random_numbers_alone(dig
     assert len(list(tmp_path.glob("judge-*.pt"))) == 1 + len(others)
 
 
+def test_runs_of_all_seeds_have_one_judge(monkeypatch):
+    seen = []
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
+        data = Digits()
+        assert data.seed == int(seed)
+        seen.append(data.judge.look(data.table("test")[0])[0])
+    assert torch.equal(*seen)
+
+
 def test_frechet_distance_of_independent_features_in_closed_form():
     draw = np.random.default_rng(0)
     one, other = draw.normal(1, [1, 2, 3], (20_000, 3)), draw.normal([0, 1, 2], [2, 2, 1], (20_000, 3))

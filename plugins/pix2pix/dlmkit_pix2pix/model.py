@@ -111,18 +111,27 @@ class PatchDiscriminator(nn.Module):
         patch: Pixels along the side of a patch: 1, 16, 34, 70, 142 or 286.
         width: Maps of its first layer; with every halving there are twice as many, up to eight times.
         normalisation: Of the maps: over a picture, over the batch, or none.
+        side: Pixels S along one side of the pictures, where it is known.
 
     Raises:
-        ValueError: If there is no such patch.
+        ValueError: If there is no such patch, or the pictures are too small for it.
     """
 
     def __init__(
-        self, channels: int, patch: int = 70, width: int = 64, normalisation: Normalisation = "instance"
+        self,
+        channels: int,
+        patch: int = 70,
+        width: int = 64,
+        normalisation: Normalisation = "instance",
+        side: int | None = None,
     ) -> None:
         super().__init__()
         if patch not in PATCHES:
             raise ValueError(f"a patch of {patch} pixels cannot be made; there are {', '.join(map(str, PATCHES))}")
         halvings = PATCHES[patch]
+        least = 3 << halvings if halvings else 2  # the two last layers, of kernel 4, take a pixel each
+        if side is not None and side < least:
+            raise ValueError(f"a patch of {patch} pixels needs pictures of {least} or more along one side, not {side}")
         strides = [2] * halvings + [1]
         kernel, padding = (4, 1) if halvings else (1, 0)
         layers: list[nn.Module] = []

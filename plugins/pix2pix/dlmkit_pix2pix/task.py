@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dlmkit import Adversarial, Figure, Media, UserError
 from dlmkit.data.module import Batch
+from dlmkit.errors import at_least
 from dlmkit.tasks.adversarial import Player
 from dlmkit.tasks.task import Metrics
 from dlmkit_pix2pix.model import Normalisation, PatchDiscriminator, UNet
@@ -80,14 +81,14 @@ class Pix2Pix(Adversarial):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, weight in (("l1", l1), ("adversary", adversary)):
-            if weight < 0:
-                raise UserError(f"{name} is {weight}", "give 0 or more", f"model.{name}")
+        at_least(0, "model.", l1=l1, adversary=adversary)
+        at_least(1, "model.", width=width)
         self.in_channels, self.side = in_channels, side
         self.l1, self.adversary = l1, adversary
         try:
             self.generator = UNet(in_channels, out_channels, side, width, normalisation)
-            self.discriminator = PatchDiscriminator(in_channels + out_channels, patch, width, normalisation)
+            beside = in_channels + out_channels
+            self.discriminator = PatchDiscriminator(beside, patch, width, normalisation, side)
         except ValueError as error:
             raise UserError(str(error), "give another data.side or model.patch", "model") from error
         if adversary == 0:

@@ -60,25 +60,24 @@ def test_the_layers_are_those_of_the_paper():
 
 
 def test_each_size_has_a_connection_across():
-    """Where the decoder's own path is cut, a change of the picture still arrives through one connection alone."""
+    """Where the way through the bottom and all other connections are cut, a change still arrives through this one."""
     net = plain(UNet(1, 1, 16, width=4))
     picture, z = torch.rand(1, 1, 16, 16).double(), torch.ones(1, net.noise_size).double()
-    kept = [step[1].weight.detach().clone() for step in net.up]
+    weights = [step[1].weight for step in net.up]
+    kept = [weight.detach().clone() for weight in weights]
     for open_at in range(1, 4):
-        for level, step in enumerate(net.up):
-            weight = step[1].weight
-            with torch.no_grad():
+        with torch.no_grad():
+            for level, weight in enumerate(weights):
                 weight.copy_(kept[level])
-                if level <= open_at and level:  # what comes from the encoder is the second half of what is read
-                    half = len(weight) // 2
-                    weight[:half] = 0
-                    if level < open_at:
-                        weight[half:] = 0
+                half = len(weight) // 2 if level else 0  # the second half of what is read comes from the encoder
+                if level <= open_at:
+                    weight[: half or None] = 0
+                if level != open_at:
+                    weight[half:] = 0
         assert not torch.equal(net(picture, z), net(1 - picture, z)), open_at
         with torch.no_grad():
-            net.up[open_at][1].weight.zero_()
-        if open_at == 3:
-            assert torch.equal(net(picture, z), net(1 - picture, z))
+            weights[open_at][len(weights[open_at]) // 2 :] = 0
+        assert torch.equal(net(picture, z), net(1 - picture, z)), open_at
 
 
 def test_the_connection_at_full_size_is_local_and_the_way_down_sees_everything():
@@ -201,7 +200,7 @@ def test_without_an_adversary_there_is_one_player(batch):
     assert "discriminator_loss" not in task.loss(batch)[1] and "patches" not in task.show(batch)
 
 
-def test_every_parameter_has_a_gradient_in_its_player_s_turn_only(task, batch):
+def test_every_parameter_has_a_gradient_in_its_player_s_turn_and_the_generator_none_in_the_other_s(task, batch):
     for player, other in (("generator", "discriminator"), ("discriminator", "generator")):
         loss, _ = task.player_loss(player, batch)
         mine = torch.autograd.grad(loss, tuple(getattr(task, player).parameters()), retain_graph=True)
@@ -217,10 +216,29 @@ def test_figures_of_the_validation(task, batch):
     assert metrics["psnr"][1] == 4
 
 
-@pytest.mark.parametrize("options", [{"l1": -1.0}, {"adversary": -0.5}])
-def test_bad_weights(options):
-    with pytest.raises(UserError, match="give 0 or more"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"l1": -1.0}, r"model\.l1: l1 is -1\.0; give at least 0"),
+        ({"adversary": -0.5}, r"model\.adversary: adversary is -0\.5; give at least 0"),
+        ({"width": 0}, r"model\.width: width is 0; give at least 1"),
+        ({"patch": 70}, r"a patch of 70 pixels needs pictures of 24 or more along one side, not 16"),
+        ({}, r"a patch of 70 pixels"),
+    ],
+)
+def test_bad_numbers(options, message):
+    with pytest.raises(UserError, match=message):
         Pix2Pix(1, 3, 16, **options)
+
+
+@pytest.mark.parametrize(("patch", "least"), [(1, 2), (16, 6), (34, 12), (70, 24), (142, 48), (286, 96)])
+def test_the_smallest_picture_for_a_patch(patch, least):
+    """One more halving would leave nothing to look at; the message says so before a pass would fail."""
+    assert PatchDiscriminator(1, patch, 2, side=least)(torch.rand(2, 1, least, least)).shape[1:] >= (1, 1)
+    with pytest.raises(ValueError, match=f"a patch of {patch} pixels needs pictures of {least} or more"):
+        PatchDiscriminator(1, patch, 2, side=least - 1)
+    with pytest.raises((ValueError, RuntimeError)):
+        PatchDiscriminator(1, patch, 2)(torch.rand(2, 1, least - 1, least - 1))
 
 
 # ---------- what it shows

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dlmkit import Animation, Figure, Image, Media, Task, UserError
 from dlmkit.data.module import Batch
+from dlmkit.errors import at_least
 from dlmkit.figures import picture_grid
 from dlmkit.tasks.task import Metrics
 from dlmkit_pixelcnn.figures import grid_figure, sight_figure, surprise_figure
@@ -297,8 +298,7 @@ class PixelCNN(Task):
         Raises:
             UserError: If there is no such class, or an option is out of range.
         """
-        if n < 1:
-            raise UserError(f"n is {n}", "give at least 1", "-n")
+        at_least(1, "-", n=n)
         if not 0 <= temperature < math.inf:
             raise UserError(f"temperature is {temperature}", "give 0 or more", "--temperature")
         condition, alike = self._asked(prompt, n)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dlmkit.data.module import Batch, DataModule, Split
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 from dlmkit_seq2seq.buckets import buckets
 from dlmkit_seq2seq.cache import Arrays, cached
 from dlmkit_seq2seq.scores import corpus_bleu
@@ -127,8 +127,7 @@ class Pairs(DataModule):
             if pieces < 259:
                 remedy = "give at least 259: three special tokens and one for each byte"
                 raise UserError(f"{name} is {pieces}", remedy, f"data.{name}")
-        if max_length < 1:
-            raise UserError(f"max_length is {max_length}", "give at least 1", "data.max_length")
+        at_least(1, "data.", max_length=max_length)
         self.pieces = source_pieces, target_pieces
         self.lowercase = lowercase_source, lowercase_target
         self.max_length = max_length

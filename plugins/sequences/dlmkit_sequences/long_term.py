@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError
-from dlmkit_sequences.problem import Answer, Problem, Steps, Target, generator, positive, shortened, split_sizes
+from dlmkit.errors import UserError, at_least
+from dlmkit_sequences.problem import Answer, Problem, Steps, Target, generator, shortened, split_sizes
 
 __all__ = ["Adding", "CopyMemory"]
 
@@ -177,7 +177,7 @@ class CopyMemory(Problem):
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
-        positive(length=length, symbols=symbols)
+        at_least(1, "data.", length=length, symbols=symbols)
         self.length, self.symbols, self.one_hot = length, symbols, one_hot
         self._sizes = split_sizes(train_size, val_size, test_size)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 from dlmkit_sequences.problem import Answer, Problem, Steps, shortened, sketch
 
 __all__ = ["SequentialMNIST"]
@@ -65,12 +65,10 @@ class SequentialMNIST(Problem):
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
-        if permutation_seed < 0:
-            raise UserError(f"permutation_seed is {permutation_seed}", "give at least 0", "data.permutation_seed")
+        at_least(0, "data.", permutation_seed=permutation_seed)
         if pool < 1 or 28 % pool:
             raise UserError(f"pool is {pool}", "give a divisor of 28, the side of a picture", "data.pool")
-        if val_size < 1:
-            raise UserError(f"val_size is {val_size}", "give at least 1", "data.val_size")
+        at_least(1, "data.", val_size=val_size)
         self.source, self.permuted, self.permutation_seed = source, permuted, permutation_seed
         self.pool, self.val_size = pool, val_size
 

@@ -16,9 +16,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from dlmkit.data.examples import Examples
 from dlmkit.data.module import Batch, Split
-from dlmkit.errors import UserError
+from dlmkit.errors import at_least
 
-__all__ = ["Answer", "Problem", "Target", "generator", "positive", "shortened", "sketch", "split_sizes"]
+__all__ = ["Answer", "Problem", "Target", "generator", "shortened", "sketch", "split_sizes"]
 
 Steps = tuple[list[str], list[str]]
 
@@ -138,20 +138,9 @@ def generator(seed: int, split: Split) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def positive(**figures: int) -> None:
-    """Refuse what is below 1.
-
-    Raises:
-        UserError: That names the first such option.
-    """
-    for name, figure in figures.items():
-        if figure < 1:
-            raise UserError(f"{name} is {figure}", "give at least 1", f"data.{name}")
-
-
 def split_sizes(train: int, val: int, test: int) -> Mapping[Split, int]:
     """The sizes of the splits by name."""
-    positive(train_size=train, val_size=val, test_size=test)
+    at_least(1, "data.", train_size=train, val_size=val, test_size=test)
     return {"train": train, "val": val, "test": test}
 
 

@@ -19,8 +19,8 @@ from torch.nn.functional import one_hot
 
 from dlmkit.data.module import Split
 from dlmkit.data.sources import python_stdlib_dataset
-from dlmkit.errors import UserError
-from dlmkit_sequences.problem import Answer, Problem, Steps, positive
+from dlmkit.errors import UserError, at_least
+from dlmkit_sequences.problem import Answer, Problem, Steps
 
 __all__ = ["Punctuation"]
 
@@ -70,9 +70,8 @@ class Punctuation(Problem):
         self, length: int = 40, delay: int = 1, frequent: int = 1000, batch_size: int = 32, num_workers: int = 0
     ) -> None:
         super().__init__(batch_size, num_workers)
-        positive(length=length, frequent=frequent)
-        if delay < 0:
-            raise UserError(f"delay is {delay}", "give at least 0", "data.delay")
+        at_least(1, "data.", length=length, frequent=frequent)
+        at_least(0, "data.", delay=delay)
         if length <= delay:
             what = f"length {length} leaves no word besides the delay of {delay}"
             raise UserError(what, f"give at least {delay + 1}", "data.length")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlmkit import Task, UserError
 from dlmkit.data.module import Batch
-from dlmkit.errors import did_you_mean
+from dlmkit.errors import at_least, did_you_mean
 from dlmkit.screen import print_rows
 from dlmkit.tasks.task import Metrics
 from dlmkit_style_transfer.features import Features
@@ -67,10 +67,7 @@ class StyleTask(Task):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        named = {"content_weight": content_weight, "style_weight": style_weight, "smoothness": smoothness}
-        for name, value in named.items():
-            if value < 0:
-                raise UserError(f"{name} is {value}", "give 0 or more", f"model.{name}")
+        at_least(0, "model.", content_weight=content_weight, style_weight=style_weight, smoothness=smoothness)
         shares = style_shares or []
         if style_shares is not None and (min(shares, default=-1) < 0 or sum(shares) <= 0):
             what = f"style_shares are {style_shares}"

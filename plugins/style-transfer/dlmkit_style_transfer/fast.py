@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dlmkit import Figure, Image, Media, UserError
 from dlmkit.data.module import Batch
+from dlmkit.errors import at_least
 from dlmkit.tasks.task import Metrics
 from dlmkit_style_transfer.base import StyleTask, styles_of
 from dlmkit_style_transfer.figures import side_by_side
@@ -65,9 +66,7 @@ class FastStyleTransfer(StyleTask):
 
     def __init__(self, maps: int = 32, blocks: int = 5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name, value in (("maps", maps), ("blocks", blocks)):
-            if value < 1:
-                raise UserError(f"{name} is {value}", "give at least 1", f"model.{name}")
+        at_least(1, "model.", maps=maps, blocks=blocks)
         self.net = TransformerNet(maps, blocks)
         self._target: StyleTarget | None = None
         self._example = torch.empty(0, dtype=torch.uint8)  # what a sample without a prompt is made of

@@ -121,7 +121,7 @@ def test_coarse_steps_are_at_the_beginning_and_only_in_training(batch, monkeypat
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"style_weight": -1.0}, "style_weight is -1.0; give 0 or more"),
+        ({"style_weight": -1.0}, "style_weight is -1.0; give at least 0"),
         ({"coarse_steps": [5, -1]}, "coarse_steps are"),
         ({"coarse_steps": [5, 5]}, "64 × 43 pixels halved 2 times are less than 32"),
         ({"style_layers": ["random7"]}, "there is no layer random7; did you mean random"),

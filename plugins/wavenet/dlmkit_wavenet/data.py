@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 from dlmkit_wavenet.codec import mu_law_encode
 from dlmkit_wavenet.sounds import Clip, Sounds
 from dlmkit_wavenet.sources import Reading, Recording, read_recordings
@@ -90,8 +90,7 @@ class Audio(Sounds):
             if not 0 < fraction < 0.5:
                 remedy = "give a share above 0 and below a half, such as 0.1"
                 raise UserError(f"{name} is {fraction}", remedy, f"data.{name}")
-        if positions < 0:
-            raise UserError(f"positions is {positions}", "give at least 0", "data.positions")
+        at_least(0, "data.", positions=positions)
         self.source, self.subset, self.audio_column = source, subset, audio_column
         self.reading = Reading(sample_rate, pattern, resample, mixdown, allow_clipped, skip_broken, normalize)
         self.indices: dict[Split, set[int]] = {"val": set(val_indices or ()), "test": set(test_indices or ())}

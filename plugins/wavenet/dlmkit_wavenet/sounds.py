@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from dlmkit.data.module import Batch, DataModule, Split
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 from dlmkit_wavenet.baselines import bits_per_sample
 from dlmkit_wavenet.codec import SILENCE
 
@@ -80,11 +80,8 @@ class Sounds(DataModule):
         self, sample_rate: int, context: int, length: int, tail: float, batch_size: int, num_workers: int = 0
     ) -> None:
         super().__init__(batch_size, num_workers)
-        for name, figure in (("sample_rate", sample_rate), ("context", context), ("length", length)):
-            if figure < 1:
-                raise UserError(f"{name} is {figure}", "give at least 1", f"data.{name}")
-        if tail < 0:
-            raise UserError(f"tail is {tail}", "give at least 0", "data.tail")
+        at_least(1, "data.", sample_rate=sample_rate, context=context, length=length)
+        at_least(0, "data.", tail=tail)
         self._sample_rate, self.context, self.length = sample_rate, context, length
         self.tail = round(tail * sample_rate)
 

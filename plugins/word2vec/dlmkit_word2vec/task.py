@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dlmkit import Figure, Media, Table, Task, Text, UserError
 from dlmkit.data.module import Batch
+from dlmkit.errors import at_least
 from dlmkit_word2vec.adagrad import RowAdagrad
 from dlmkit_word2vec.blocks import Blocks, cbow_loss, cut, skip_gram_loss
 from dlmkit_word2vec.engines import Changes, Threads, has_numba
@@ -311,8 +312,7 @@ class Word2Vec(Task):
         Raises:
             UserError: If a word is not known, or a sign is missing.
         """
-        if top < 1:
-            raise UserError(f"top is {top}", "give at least 1", "--top")
+        at_least(1, "--", top=top)
         vectors = self.vectors()
         if not prompt.strip():
             return [Text(_told(vectors, self.show_words, top))]
