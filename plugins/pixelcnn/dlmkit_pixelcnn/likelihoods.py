@@ -96,7 +96,7 @@ class Softmax(Likelihood):
         p(x_c = v) = \operatorname{softmax}(y_c)_v
 
     References:
-        | Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016), section 3.2
+        | Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016), section 2.2
 
     Args:
         channels: Colour channels C.

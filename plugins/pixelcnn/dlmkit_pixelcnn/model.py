@@ -191,7 +191,7 @@ class Places(nn.Module):
     quarter of the size and enlarged.
 
     References:
-        | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), equation 4
+        | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), equation 5
 
     Args:
         maps: How many maps S'.

@@ -36,7 +36,7 @@ class FastStyleTransfer(StyleTask):
     The losses are those of `style-transfer`, on what the net f makes of content pictures x.
 
     References:
-        | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016), equation 5
+        | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016), equation 1
         | Instance Normalization: The Missing Ingredient for Fast Stylization (Ulyanov, Vedaldi & Lempitsky, 2016)
 
     Args:

@@ -42,7 +42,7 @@ def total_variation(pictures: Tensor) -> Tensor:
 
     References:
         | Understanding Deep Image Representations by Inverting Them (Mahendran & Vedaldi, 2015), equation 3, β = 2
-        | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016), section 3.2
+        | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016), section 3.3
 
     Args:
         pictures: (B, C, H, W).

@@ -126,7 +126,10 @@ class StyleTransfer(StyleTask):
         self._seconds += time.perf_counter() - self._since
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take a step, and a jump back: what is saved and shown afterwards is no jump."""
+        """Take a step; and where the look before it showed that the last one was a jump, take both back.
+
+        Where a step leads is seen when the next one begins, so until then the picture may be a jump's.
+        """
         super().optimizer_step(*args, **kwargs)
         self.guard.end(self.pixels, self.trainer.optimizers[0])
 

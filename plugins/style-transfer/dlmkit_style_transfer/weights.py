@@ -38,12 +38,16 @@ def features(net: FeatureNet, weights: str | None, average: bool = False) -> Fea
         average: Whether means are taken instead of maxima where the picture is halved.
 
     Raises:
-        UserError: If weights are missing, not needed, or cannot be read; it names the file.
+        UserError: If weights are missing, not needed, or cannot be read; it names the file. If means are asked for
+            where no maxima are.
     """
     if net == "random":
         if weights is not None:
             remedy = "leave it out, or choose tiny-darknet or vgg19 as model.features"
             raise UserError(f"random features need no weights, but {weights} is given", remedy, "model.weights")
+        if average:
+            remedy = "leave average_pooling out, or choose tiny-darknet or vgg19 as model.features"
+            raise UserError("random features take no maxima, they halve smoothly", remedy, "model.average_pooling")
         return random_convnet()
     if weights is None:
         raise UserError(f"{net} needs its weights", f"give {_NEEDED[net]}", "model.weights")

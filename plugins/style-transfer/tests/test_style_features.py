@@ -58,14 +58,17 @@ def test_folding_a_batch_norm_changes_nothing():
     torch.testing.assert_close(F.conv2d(x, weight, bias, padding=1), norm(convolution(x)), rtol=0, atol=1e-10)
 
 
-def test_tiny_darknet_is_its_layers_one_after_the_other():
+@pytest.mark.parametrize("average", [False, True])
+def test_tiny_darknet_is_its_layers_one_after_the_other(average):
     arrays = darknet_arrays()
-    net = tiny_darknet({name: torch.from_numpy(array) for name, array in arrays.items()}).double()
+    net = tiny_darknet({name: torch.from_numpy(array) for name, array in arrays.items()}, average).double()
     picture = torch.rand(1, 3, 45, 38, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     found = net(picture, net.names)
     x = picture
     for number in range(1, 16):
-        if number in (2, 3, 7, 11):
+        if number in (2, 3, 7, 11) and average:  # of what there is, where a row or a column is odd
+            x = F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+        elif number in (2, 3, 7, 11):
             x = F.max_pool2d(F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), value=-torch.inf), 2)
         parts = {p: torch.from_numpy(arrays[f"batch_normalization_{number}/{p}"]).double() for p in
                  ("gamma", "beta", "moving_mean", "moving_variance")}  # fmt: skip
@@ -89,21 +92,25 @@ def test_vgg_has_the_layers_of_torchvision():
     assert float(net(grey, ["relu1_1"])["relu1_1"].abs().max()) < 1e-7  # the mean colour is where it begins
 
 
-def test_vgg_is_torchvisions_layers_one_after_the_other():
-    """The published configuration: 2, 2, 4, 4, 4 convolutions of 3 × 3 with a maximum of 2 × 2 between the groups."""
+@pytest.mark.parametrize("pool", [F.max_pool2d, F.avg_pool2d])
+def test_vgg_is_torchvisions_layers_one_after_the_other(pool):
+    """The published configuration: 2, 2, 4, 4, 4 convolutions of 3 × 3 with a maximum of 2 × 2 between the groups.
+
+    With a mean in place of it, as Gatys et al. have it.
+    """
     draw = torch.Generator().manual_seed(0)
     state = vgg_state()
     for name, tensor in state.items():
         scale = (2 / max(1, tensor[0].numel())) ** 0.5 if tensor.dim() == 4 else 0.1
         state[name] = torch.randn(tensor.shape, generator=draw) * scale
-    net = vgg19(state)
+    net = vgg19(state, average=pool is F.avg_pool2d)
     picture = torch.rand(1, 3, 34, 48, generator=draw)
     found = net(picture, net.names)
     mean, deviation = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     x, place = (picture - mean) / deviation, 0
     for group, count in enumerate((2, 2, 4, 4, 4), 1):
         if group > 1:
-            x, place = F.max_pool2d(x, 2), place + 1
+            x, place = pool(x, 2), place + 1
         for number in range(1, count + 1):
             x = F.relu(F.conv2d(x, state[f"features.{place}.weight"], state[f"features.{place}.bias"], padding=1))
             place += 2
@@ -236,6 +243,11 @@ def test_weights_that_are_none(net, name, make, text, tmp_path):
     with pytest.raises(UserError, match=text) as caught:
         features(net, None if path is None else str(path))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_random_features_have_no_maxima_to_take_means_for():
+    with pytest.raises(UserError, match="random features take no maxima, they halve smoothly; leave"):
+        features("random", None, average=True)
 
 
 def test_a_hub_name_that_cannot_be_reached(monkeypatch):
