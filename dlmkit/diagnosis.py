@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import lightning.pytorch.callbacks
 import torch.optim.lr_scheduler
@@ -19,10 +20,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.errors import UserError, did_you_mean
-from dlmkit.notation import plain_type
+from dlmkit.notation import in_words, plain_type
 from dlmkit.recipe import CLASS_KEYS, Key, Recipe, beside_class_path
 
-__all__ = ["diagnose", "fill_defaults", "in_words", "option_type"]
+__all__ = ["diagnose", "fill_defaults", "option_type"]
 
 _HOMES = {
     "Optimizer": torch.optim,
@@ -121,23 +122,30 @@ def diagnose(
 
 def option_type(cls: type, name: str) -> str:
     """The annotation of a constructor's parameter as written, looked up through the base classes."""
-    parameter = _parameter(cls, name)
+    parameter, home = _parameter(cls, name)
     note = parameter.annotation if parameter else inspect.Parameter.empty
     if note is inspect.Parameter.empty:
         return "another type"
-    return note.__name__ if isinstance(note, type) else str(note)
+    written = note.__name__ if isinstance(note, type) else str(note)
+    return re.sub(r"[A-Za-z_]\w*", lambda m: _choices(home.get(m[0])) or m[0], written)
 
 
-def _parameter(cls: type, name: str) -> inspect.Parameter | None:
+def _choices(value: Any) -> str:
+    """``Literal["a", "b"]``, written out where an annotation has a name for it."""
+    return f"Literal[{', '.join(map(repr, get_args(value)))}]" if get_origin(value) is Literal else ""
+
+
+def _parameter(cls: type, name: str) -> tuple[inspect.Parameter | None, Mapping[str, Any]]:
+    """A constructor's parameter, and the names of the module that it is written in."""
     for base in cls.__mro__:
         own = vars(base).get("__init__")
         if own is not None and name in inspect.signature(own).parameters:
-            return inspect.signature(own).parameters[name]
-    return None
+            return inspect.signature(own).parameters[name], getattr(own, "__globals__", {})
+    return None, {}
 
 
 def _is_required(cls: type, name: str) -> bool:
-    parameter = _parameter(cls, name)
+    parameter, _ = _parameter(cls, name)
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
@@ -275,9 +283,3 @@ def _explain(recipe: Recipe, cls: type, name: str, value: Any, key: Key, reason:
     shown = "null" if value is None else repr(value)
     kind = in_words(plain_type(option_type(cls, name)))
     return recipe.fault(key, f"{_shown(recipe, key)} is {shown}", f"{_owner(recipe, cls)} takes {kind} there")
-
-
-def in_words(kind: str) -> str:
-    """A type such as ``int | None`` as a person says it."""
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "tuple": "a list"}
-    return " or ".join(words.get(part, part) for part in kind.split(" | "))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["plain_equation", "plain_prose", "plain_type"]
+__all__ = ["in_words", "plain_equation", "plain_prose", "plain_type"]
 
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|\s+|.", re.DOTALL)
 
@@ -21,6 +21,10 @@ _SYMBOLS = {
     "mid": "|",
     "vert": "|",
     "Vert": "‖",
+    "lvert": "|",
+    "rvert": "|",
+    "lVert": "‖",
+    "rVert": "‖",
     "|": "‖",
     "in": "∈",
     "notin": "∉",
@@ -90,6 +94,7 @@ _FUNCTIONS = frozenset(
 _STYLES = frozenset("mathcal mathrm mathbf mathit mathsf boldsymbol bm text textbf operatorname operatorname*".split())
 _SIZES = frozenset("left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle limits nolimits".split())
 _ACCENTS = {"tilde": "\u0303", "hat": "\u0302", "bar": "\u0304", "dot": "\u0307", "vec": "\u20d7", "check": "\u030c"}
+_ACCENTS |= {"overrightarrow": "\u20d7", "overleftarrow": "\u20d6"}  # as wide as one symbol
 _DOUBLE_STRUCK = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "Q": "ℚ", "C": "ℂ", "E": "𝔼", "P": "ℙ", "1": "𝟙"}
 _FRACTIONS = frozenset(("frac", "tfrac", "dfrac"))
 
@@ -174,6 +179,8 @@ class _Converter:
             return f"{_operand(self._argument())}/{_operand(self._argument())}"
         if name == "sqrt":
             return f"√{_operand(self._argument())}"
+        if name == "underbrace":  # what stands below it follows as a subscript
+            return f"({self._argument()})"
         if name == "mathbb":
             inner = self._argument()
             return _DOUBLE_STRUCK.get(inner, inner)
@@ -241,15 +248,33 @@ def plain_type(written: str) -> str:
     text = re.sub(r"\bOptional\[(.*)\]$", r"\1 | None", written)
     text = re.sub(r"\bUnion\[(.*)\]$", lambda m: " | ".join(_split(m[1])), text)
     text = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", text)
+    text = re.sub(r"\bLiteral\[([^]]*)\]", lambda m: " | ".join(item.strip("'\"") for item in _split(m[1])), text)
     return re.sub(r"\w+", lambda m: _WORDS.get(m[0], m[0]), text)
 
 
-def _split(text: str) -> list[str]:
-    """The parts between the commas that stand in no brackets."""
+def in_words(kind: str) -> str:
+    """A type as :func:`plain_type` gives it, as a person says it: ``a whole number or null``."""
+    parts = [_in_words(part) for part in _split(kind, "|")]
+    return " or ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def _in_words(kind: str) -> str:
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "tuple": "a list"}
+    several = {"int": "whole numbers", "float": "numbers", "str": 'words, such as ["one", "other"]'}
+    found = re.fullmatch(r"(list|tuple)\[(.*)\]", kind)
+    items = _split(found[2]) if found else []
+    if not found or len(set(items) - {"..."}) != 1 or items[0] not in several:
+        return words.get(kind, kind)
+    count = f"{len(items)} " if found[1] == "tuple" and items[-1] != "..." else ""
+    return f"a list of {count}{several[items[0]]}"
+
+
+def _split(text: str, at: str = ",") -> list[str]:
+    """The parts between the commas, or other signs, that stand in no brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "[(") - (character in "])")
-        if character == "," and depth == 0:
+        if character == at and depth == 0:
             parts.append("")
         else:
             parts[-1] += character

@@ -14,9 +14,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dlmkit import recipe as recipes
-from dlmkit.diagnosis import in_words, option_type
+from dlmkit.diagnosis import option_type
 from dlmkit.errors import UserError, did_you_mean
-from dlmkit.notation import plain_prose, plain_type
+from dlmkit.notation import in_words, plain_prose, plain_type
 
 __all__ = ["Option", "class_options", "method_options", "sample_options", "told"]
 

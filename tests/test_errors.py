@@ -185,8 +185,8 @@ WRONG = {
             dropout: much  # model.init_args.dropout is 'much'; tiny takes a number there
             bias: perhaps  # model.init_args.bias is 'perhaps'; tiny takes true or false there
             note: 5  # model.init_args.note is 5; tiny takes a word or null there
-            depths: 3  # model.init_args.depths is 3; tiny takes list[int] or null there
-            span: [1]  # model.init_args.span is [1]; tiny takes tuple[float, float] there
+            depths: 3  # model.init_args.depths is 3; tiny takes a list of whole numbers or null there
+            span: [1]  # model.init_args.span is [1]; tiny takes a list of 2 numbers there
             optimizer: 3  # model.init_args.optimizer is 3; tiny takes an optimiser there
             lr_scheduler: {class_path: dlmkit.WarmupCosine, init_args: {warmup: x}}  # warmup is 'x'; WarmupCosine takes
         data:
@@ -205,7 +205,7 @@ WRONG = {
           init_args:
             width: 4.5  # model.init_args.width is 4.5; tiny takes a whole number there
             dropout: true  # model.init_args.dropout is True; tiny takes a number there
-            depths: [1, two]  # model.init_args.depths is [1, 'two']; tiny takes list[int] or null there
+            depths: [1, two]  # model.init_args.depths is [1, 'two']; tiny takes a list of whole numbers or null there
             optimizer: {lr: fast}  # model.init_args.optimizer.lr is 'fast'; AdamW takes a number
         data: beats
         trainer:
@@ -239,7 +239,7 @@ WRONG = {
           class_path: tiny
           init_args:
             width: [4]  # model.init_args.width is [4]; tiny takes a whole number there
-            depths: [1, null]  # model.init_args.depths is [1, None]; tiny takes list[int] or null there
+            depths: [1, null]  # model.init_args.depths is [1, None]; tiny takes a list of whole numbers or null there
             optimizer: {class_path: torch.optim.SGD, init_args: 3}  # init_args is 3; give the options of SGD below it
         data: beats
         trainer:

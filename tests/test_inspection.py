@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import enum
 import functools
@@ -20,9 +21,10 @@ import pytest
 import yaml
 
 from dlmkit import plugins, recipe
+from dlmkit.diagnosis import option_type
 from dlmkit.doctor import examine
 from dlmkit.inspection import describe
-from dlmkit.notation import plain_equation, plain_prose
+from dlmkit.notation import in_words, plain_equation, plain_prose, plain_type
 
 # ---------------------------------------------------------------------------------------------------------- notation
 
@@ -32,6 +34,9 @@ from dlmkit.notation import plain_equation, plain_prose
     [
         (r"\sigma(W_f \cdot [h_{t-1}, x_t] + b_f)", "σ(W_f · [h_{t-1}, x_t] + b_f)"),
         (r"\tilde C_t &= \tanh(C_t)", "C̃_t = tanh(C_t)"),
+        (r"\overrightarrow{h}_1; \overleftarrow{h}_1", "h\u20d7_1; h\u20d6_1"),
+        (r"\lVert x \rVert_1 + \lvert y \rvert", "‖ x ‖_1 + | y |"),
+        (r"\underbrace{0, \dots, 0}_{T-1}", "(0, …, 0)_{T-1}"),
         (r"a &= b \\" + "\n" + r"  c &= d \\", "a = b\nc = d"),
         (r"\frac{a + b}{2} + \tfrac12 + \frac{1}{BT}", "(a + b)/2 + 1/2 + 1/(BT)"),
         (r"\frac{\frac{a}{b}}{\sqrt{d_k}}", "(a/b)/(√(d_k))"),
@@ -99,6 +104,48 @@ def test_show_of_a_task(command):
     assert options["dlmkit"] == "dlmkit run tiny A net of a few numbers on walks over a ring."
     assert max(map(len, lines)) <= 100
     assert not any(line.endswith(" ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("int", "a whole number"),
+        ("int | None", "a whole number or null"),
+        ("typing.Literal['ab', 'ba']", "ab or ba"),
+        ("Literal[1, 16, 34] | None", "1, 16, 34 or null"),
+        ("list[str]", 'a list of words, such as ["one", "other"]'),
+        ("tuple[int, int]", "a list of 2 whole numbers"),
+        ("tuple[float, ...]", "a list of numbers"),
+        ("dict[str, int]", "dict[str, int]"),
+    ],
+)
+def test_types_as_a_person_says_them(written, words):
+    assert in_words(plain_type(written)) == words
+
+
+Mood = Literal["merry", "sad"]
+
+
+class Moody:
+    def __init__(self, mood: Mood = "merry", other: Mood | None = None) -> None: ...
+
+
+def test_a_name_for_choices_is_written_out():
+    assert option_type(Moody, "mood") == "Literal['merry', 'sad']"
+    assert plain_type(option_type(Moody, "other")) == "merry | sad | null"
+
+
+def test_no_equation_is_left_in_latex():
+    """Of dlmkit and its plugins, as ``dlmkit show`` prints them."""
+    left, found = [], 0
+    for folder in ("dlmkit", "plugins"):
+        for path in sorted((Path(__file__).parents[1] / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef) and (docstring := ast.get_docstring(node)):
+                    equations = describe(docstring).equations
+                    found += len(equations)
+                    left += [f"{path.name}: {node.name}: {e}" for e in equations if "\\" in e]
+    assert found > 40 and not left, "\n".join(left)
 
 
 def test_show_fits_eighty_columns(command, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from dlmkit.data import sources, tokens
+from dlmkit.data.hub import load_splits
 from dlmkit.data.ngrams import NGrams
 from dlmkit.data.text import Characters, Subwords
 from dlmkit.errors import UserError
@@ -394,3 +396,16 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("DLMKIT_CACHE", str(tmp_path / "taken"))
     with pytest.raises(UserError, match=r"the cache cannot be written: .*DLMKIT_CACHE"):
         tokens.subword_tokenizer("text", 256)
+
+
+def test_a_path_is_no_hub_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "file.txt").write_text("x")
+    for name, message in (
+        ("file.txt", "file.txt: this is a file, not a folder; give the folder that it lies in"),
+        ("./pictrues", "./pictrues: there is no such folder; did you mean pictures"),
+        ("/nowhere/at/all", "/nowhere/at/all: there is no such folder; give another"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            load_splits(name, "give another")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, did_you_mean, names_beside
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,10 +44,16 @@ def load_splits(
     from datasets import exceptions, load_dataset
 
     folder = Path(name).expanduser()
+    if not files and not folder.is_dir():
+        remedy = did_you_mean(folder.name, names_beside(folder), remedy)
+        if folder.is_file():
+            raise UserError("this is a file, not a folder", "give the folder that it lies in", name)
+        if name.startswith(("/", "./", "../", "~")):
+            raise UserError("there is no such folder", remedy, name)
     out_of_reach = ""
     try:
         with ExitStack() as stack:
-            stack.enter_context(_no_bars(bool(files)))
+            stack.enter_context(_no_bars(bool(files) or folder.is_dir()))
             if not files and not folder.is_dir():
                 out_of_reach = stack.enter_context(hub_or_cache())
             found = load_dataset(str(folder) if folder.is_dir() else name, name=subset, data_files=files)

@@ -40,6 +40,7 @@ class DataModule(LightningDataModule, ABC):
     def __init__(self, batch_size: int = 32, num_workers: int = 0) -> None:
         super().__init__()
         at_least(1, "data.", batch_size=batch_size)
+        at_least(0, "data.", num_workers=num_workers)
         self.batch_size = batch_size
         self.num_workers = num_workers
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from dlmkit_pictures.files import Channels, as_bytes, read_picture, square
+from dlmkit_pictures.files import Channels, as_bytes, changed_to, named_file, read_picture, square
 from dlmkit_pictures.frames import Frames
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.strips import first_of, strips_figure
@@ -233,13 +233,14 @@ class CycleGAN(Adversarial):
         """
         if prompt is not None:
             channels = cast(Channels, self.channels[way[0]])
-            given = square(read_picture(Path(prompt).expanduser(), channels).pixels, self.side)[None]
+            picture = read_picture(named_file(prompt), channels)
+            given, title = square(picture.pixels, self.side)[None], changed_to(Path(prompt).name, picture)
         elif self._examples:
-            given = self._examples[way[0]][:n] / 255
+            given, title = self._examples[way[0]][:n] / 255, "There and back"
         else:
             raise UserError("there is no picture to translate", "name a picture's file", "--prompt")
         rows = self._there_and_back(given.to(self.device), way)
-        return [Figure(strips_figure(rows, "There and back" if prompt is None else Path(prompt).name))]
+        return [Figure(strips_figure(rows, title))]
 
     # ------------------------------------------------------------------------------------------------ what is kept
 

@@ -5,7 +5,9 @@ Dimensions: C channels, H height, W width, S side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -26,9 +28,13 @@ __all__ = [
     "Picture",
     "appended",
     "as_bytes",
+    "changed_to",
     "existing_folder",
+    "folders_in",
     "list_pictures",
+    "look_at",
     "luminance",
+    "named_file",
     "read_picture",
     "square",
     "squared",
@@ -67,15 +73,58 @@ def read_picture(path: Path, channels: Channels = 3, stored: bytes | None = None
     Raises:
         UserError: If there is no such file, it is no picture, or it is damaged; it names the file.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
+
+    with _opened(path, stored) as opened:
+        deep, several = _is_deep(opened), getattr(opened, "n_frames", 1) > 1
+        opened.load()
+        pixels, changes = unpack(ImageOps.exif_transpose(opened), channels, str(path))
+        if deep and "16-bit" not in changes:  # of 16 bits in colour Pillow keeps 8 by itself
+            changes = ("16-bit", *changes)
+        return Picture(pixels, (*changes, "several") if several else changes)
+
+
+def look_at(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """What the head of a picture's file says: height and width as they are stored, and what would become of it.
+
+    What is transparent is told where the file could be so. A file that ends too early is found out where its format
+    lets one see that: in a PNG, and in a JPEG without its end.
+
+    Args:
+        path: Of a file that Pillow reads.
+
+    Raises:
+        UserError: If there is no such file, it is no picture, or it is damaged; it names the file.
+    """
+    with _opened(path) as opened:
+        wide, high = opened.size
+        kinds = {
+            "16-bit": _is_deep(opened) or opened.mode.startswith("I"),
+            "see-through": opened.has_transparency_data,
+            "grey": opened.mode in ("1", "L", "LA") or opened.mode.startswith("I"),
+            "several": getattr(opened, "n_frames", 1) > 1,
+        }
+        if opened.format == "PNG":
+            opened.verify()
+        elif opened.format == "JPEG" and b"\xff\xd9" not in path.read_bytes()[-64:]:
+            opened.load()
+    return (high, wide), tuple(kind for kind, so in kinds.items() if so)
+
+
+def _is_deep(opened: PillowImage) -> bool:
+    return any(";16" in str(tile[3]) for tile in getattr(opened, "tile", []) if len(tile) > 3)
+
+
+@contextmanager
+def _opened(path: Path, stored: bytes | None = None) -> Iterator[PillowImage]:
+    """A picture's file as Pillow opens it; what Pillow says of a broken one becomes a line that names it."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path if stored is None else BytesIO(stored)) as opened:
-            deep = any(";16" in str(tile[3]) for tile in getattr(opened, "tile", []) if len(tile) > 3)
-            opened.load()
-            pixels, changes = unpack(ImageOps.exif_transpose(opened), channels, str(path))
-            # Of 16 bits in colour Pillow keeps 8 by itself.
-            return Picture(pixels, ("16-bit", *changes) if deep and "16-bit" not in changes else changes)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # of odd tags and large pictures, which can be read
+            with Image.open(path if stored is None else BytesIO(stored)) as opened:
+                yield opened
     except FileNotFoundError as fault:
         remedy = did_you_mean(path.name, names_beside(path), "check the name")
         raise UserError("there is no such file", remedy, str(path)) from fault
@@ -110,12 +159,18 @@ def unpack(opened: PillowImage, channels: Channels, where: str) -> Picture:
         raise UserError("its pixels are float numbers, which say nothing of what is white", remedy, where)
     if opened.mode.startswith("I"):  # 16 bits, which Pillow also keeps as 32
         changes.append("16-bit")
-        pixels = torch.from_numpy(np.asarray(opened).astype(np.float32)[None] / 65535).clamp(0, 1)
+        deep = np.asarray(opened).astype(np.float32)
+        if deep.min() < 0 or deep.max() > 65535:
+            remedy = "save it with 8 or 16 bits per pixel"
+            raise UserError("its pixels have 32 bits, which say nothing of what is white", remedy, where)
+        pixels = torch.from_numpy(deep[None] / 65535)
     else:
         if opened.has_transparency_data:
-            changes.append("see-through")
+            opaque = opened.convert("RGBA")
+            if opaque.getchannel("A").getextrema() != (255, 255):
+                changes.append("see-through")
             white = Image.new("RGBA", opened.size, "white")
-            opened = Image.alpha_composite(white, opened.convert("RGBA"))
+            opened = Image.alpha_composite(white, opaque)
             opened = opened.convert("L" if channels == 1 and _is_grey(opened) else "RGB")
         grey = opened.mode in ("L", "1")
         loaded = np.asarray(opened.convert("L" if grey else "RGB"), dtype=np.float32) / 255
@@ -145,9 +200,26 @@ def existing_folder(folder: str | Path, remedy: str) -> Path:
         UserError: If it is not there.
     """
     place = Path(folder).expanduser()
+    if place.exists() and not place.is_dir():
+        raise UserError("this is a file, not a folder", "give the folder that it lies in", str(folder))
     if not place.is_dir():
         raise UserError("there is no such folder", did_you_mean(place.name, names_beside(place), remedy), str(folder))
     return place
+
+
+def named_file(name: str, option: str = "--prompt") -> Path:
+    """The path of a file that is named in an option.
+
+    Args:
+        name: ``~`` is expanded.
+        option: Where it is given.
+
+    Raises:
+        UserError: If the name is empty.
+    """
+    if not name.strip():
+        raise UserError("there is no name", "name a picture's file", option)
+    return Path(name).expanduser()
 
 
 def list_pictures(folder: str | Path) -> list[Path]:
@@ -163,10 +235,24 @@ def list_pictures(folder: str | Path) -> list[Path]:
     files = [p for p in place.iterdir() if p.is_file() and not p.name.startswith(".")]
     found = sorted(p for p in files if p.suffix.lower() in ENDINGS)
     if not found:
-        others = len(files)
-        what = f"there is no picture in this folder, but {others} other files" if others else "this folder is empty"
+        inner = [path.name for path in folders_in(place)]
+        if inner and not files:
+            what = f"there is no picture in this folder, but {_folders(inner)}"
+            raise UserError(what, "name one that holds pictures", str(folder))
+        what = f"there is no picture in this folder, but {len(files)} other files" if files else "this folder is empty"
         raise UserError(what, f"put pictures into it ({', '.join(ENDINGS[:3])}, …)", str(folder))
     return found
+
+
+def folders_in(place: Path) -> list[Path]:
+    """The folders in a folder, by name; hidden ones do not count."""
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _folders(names: Sequence[str]) -> str:
+    """Some names of folders, in words."""
+    kind = "the folder" if len(names) == 1 else f"{len(names):,} folders:"
+    return f"{kind} {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
 
 
 def luminance(pictures: Tensor) -> Tensor:
@@ -213,21 +299,34 @@ def squared(picture: Picture, side: int) -> Picture:
     return Picture(square(picture.pixels, side), picture.changes + (() if high == wide else ("oblong",)))
 
 
+_CHANGES = {
+    "see-through": "transparent in parts, which lie on white",
+    "16-bit": "of 16 bits, made 8",
+    "oblong": "oblong, of which the middle is taken",
+    "grey": "grey, repeated as colour",
+    "coloured": "in colour, made grey",
+    "several": "of several pictures, of which the first is taken",
+}
+
+
+def changed_to(name: str, picture: Picture) -> str:
+    """The name of one picture, and in words what had to be changed in it.
+
+    Args:
+        name: Of its file.
+        picture: As it was read.
+    """
+    return "; ".join([name, *(text for change, text in _CHANGES.items() if change in picture.changes)])
+
+
 def told(read: Sequence[tuple[str, tuple[str, ...]]]) -> str:
     """What had to be changed in a set of pictures, in words; empty where nothing had.
 
     Args:
         read: The name of each picture, and its changes.
     """
-    texts = {
-        "see-through": "transparent in parts, which lie on white",
-        "16-bit": "of 16 bits, made 8",
-        "oblong": "oblong, of which the middle is taken",
-        "grey": "grey, repeated as colour",
-        "coloured": "in colour, made grey",
-    }
     parts = []
-    for change, text in texts.items():
+    for change, text in _CHANGES.items():
         names = [name for name, changes in read if change in changes]
         if names:
             parts.append(f"{len(names):,} of {len(read):,} {text} (such as {names[0]})")

@@ -5,6 +5,8 @@ Dimensions: N pictures, C channels, S side.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +14,9 @@ from torch import Tensor
 
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError
-from dlmkit_pictures.files import Channels, squared
-from dlmkit_pictures.paired import dataset_pictures
+from dlmkit.errors import UserError, did_you_mean
+from dlmkit_pictures.files import Channels, Picture, folders_in, list_pictures, read_picture, squared
+from dlmkit_pictures.paired import dataset_pictures, split_folders
 from dlmkit_pictures.pictures import ReadPictures
 
 if TYPE_CHECKING:
@@ -24,6 +26,11 @@ __all__ = ["LabelledPictures"]
 
 _PICTURE, _LABEL = ("image", "img"), ("label", "labels", "fine_label")
 """What the columns of a dataset may be called."""
+
+_STORED = (".parquet", ".arrow", ".csv", ".jsonl")
+"""Endings of files that make a folder a dataset."""
+
+_CLASSES = "put pictures into a folder for each class, train/CLASS and test/CLASS"
 
 
 class LabelledPictures(ReadPictures):
@@ -71,8 +78,13 @@ class LabelledPictures(ReadPictures):
 
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """Pictures (N, C, S, S) and their classes."""
-        remedy = "give a dataset's name or a folder as data.source, or check the connection"
-        found = {split: self._read(rows, split) for split, rows in splits_with_train(self.source, remedy).items()}
+        place = Path(self.source).expanduser()
+        if place.is_dir() and not any(path.suffix in _STORED for path in place.rglob("*")):
+            found = self._of_folders(split_folders(self.source))
+        else:
+            remedy = "give a dataset's name or a folder as data.source, or check the connection"
+            splits = splits_with_train(self.source, remedy)
+            found = {split: self._of_rows(rows, split) for split, rows in splits.items()}
         for split in ("val", "test"):
             if split not in found:
                 found["train"], found[split] = self._kept(*found["train"])
@@ -87,7 +99,35 @@ class LabelledPictures(ReadPictures):
         kept, left = order[: self.val_size].sort().values, order[self.val_size :].sort().values
         return (pictures[left], labels[left]), (pictures[kept], labels[kept])
 
-    def _read(self, rows: Dataset, split: Split) -> tuple[Tensor, Tensor]:
+    def _of_folders(self, splits: dict[Split, Path]) -> dict[Split, tuple[Tensor, Tensor]]:
+        """The pictures of folders, one for each class, which are numbered as they follow by name."""
+        inner = {split: folders_in(place) for split, place in splits.items()}
+        classes = [folder.name for folder in inner["train"]]
+        if not classes:
+            raise UserError("there is no folder in it that could be a class", _CLASSES, str(splits["train"]))
+        found: dict[Split, tuple[Tensor, Tensor]] = {}
+        for split, folders in inner.items():
+            unknown = next((folder for folder in folders if folder.name not in classes), None)
+            if unknown is not None:
+                remedy = did_you_mean(unknown.name, classes, f"the training has {', '.join(classes[:5])}")
+                raise UserError("the training has no class of that name", remedy, str(unknown))
+            if not folders:
+                raise UserError("there is no folder in it that could be a class", _CLASSES, str(splits[split]))
+            files = [(path, classes.index(folder.name)) for folder in folders for path in list_pictures(folder)]
+            read = ((str(path), read_picture(path, self.picture_channels)) for path, _ in files)
+            found[split] = self._made(read, len(files)), torch.tensor([label for _, label in files])
+        return found
+
+    def _made(self, read: Iterable[tuple[str, Picture]], count: int) -> Tensor:
+        """Pictures in the wanted size (N, C, S, S), and a note of what was changed in each."""
+        pictures = torch.empty(count, self.picture_channels, self.image_size, self.image_size)
+        for number, (name, picture) in enumerate(read):
+            made = squared(picture, self.image_size)
+            pictures[number] = (made.pixels * 255).round() / 255
+            self.note(name, made.changes)
+        return pictures
+
+    def _of_rows(self, rows: Dataset, split: Split) -> tuple[Tensor, Tensor]:
         names = [next((name for name in known if name in rows.column_names), None) for known in (_PICTURE, _LABEL)]
         if None in names or not len(rows):
             what = f"its {split} split has {len(rows):,} rows of {', '.join(rows.column_names) or 'no columns'}"
@@ -95,12 +135,9 @@ class LabelledPictures(ReadPictures):
         picture, label = names
         labels = list(rows[label])
         if None in labels:
-            remedy = "put pictures into a folder for each class, train/CLASS, and leave no folder empty"
-            raise UserError(f"of its {split} pictures {labels.count(None):,} have no class", remedy, self.source)
-        pictures = torch.empty(len(rows), self.picture_channels, self.image_size, self.image_size)
+            what = f"of its {split} pictures {labels.count(None):,} have no class"
+            raise UserError(what, "leave them out", self.source)
         where = f"{self.source}, {split}"
-        for number, read in enumerate(dataset_pictures(rows, str(picture), self.picture_channels, where)):
-            made = squared(read, self.image_size)
-            pictures[number] = (made.pixels * 255).round() / 255
-            self.note(f"{where}, row {number}", made.changes)
-        return pictures, torch.tensor(labels)
+        read = dataset_pictures(rows, str(picture), self.picture_channels, where)
+        named = ((f"{where}, row {number}", each) for number, each in enumerate(read))
+        return self._made(named, len(rows)), torch.tensor(labels)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dlmkit.data.examples import Examples
 from dlmkit.data.module import Batch, Split
+from dlmkit.errors import UserError
 from dlmkit_pictures.density import density_baselines
 from dlmkit_pictures.files import appended
 from dlmkit_pictures.judge import Judge
@@ -20,6 +21,9 @@ __all__ = ["Pictures", "ReadPictures"]
 
 _LOOKED_AT = 5_000
 """Training pictures that the judge looks at, at most, to say what its figures are worth."""
+
+_LEAST_PICTURES = 2
+"""Of a split: the judge looks at how its features vary."""
 
 _JUDGE_SEED = 1
 """Of the judge: not the run's, so that runs of all seeds have one judge, and their figures one scale."""
@@ -129,4 +133,15 @@ class ReadPictures(Pictures):
 
     @cached_property
     def _tables(self) -> dict[Split, tuple[Tensor, Tensor]]:
-        return self.read()
+        tables = self.read()
+        known = set(tables["train"][1].tolist())
+        for split, (pictures, labels) in tables.items():
+            where = str(getattr(self, "source", "data"))
+            if len(pictures) < _LEAST_PICTURES:
+                what = f"{split} has {len(pictures)} picture, which says nothing of how pictures differ"
+                raise UserError(what, "give two or more", where)
+            unknown = sorted(set(labels.tolist()) - known)
+            if unknown and self.num_classes:
+                what = f"{split} has pictures of class {unknown[0]}, of which there is none in train"
+                raise UserError(what, "leave them out, or give such pictures for the training", where)
+        return tables

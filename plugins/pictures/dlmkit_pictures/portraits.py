@@ -76,6 +76,11 @@ class Portraits(ReadPictures):
         """The shades of grey."""
         return self.shades
 
+    @property
+    def num_classes(self) -> int:
+        """0: the people of the validation and of the test are others, so no net can be told who they are."""
+        return 0
+
     def describe(self) -> str:
         """Size, shades and people."""
         people = ", ".join(f"{len(self.table(s)[1].unique())} for {n}" for s, n in _PURPOSES.items())

@@ -8,7 +8,17 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from dlmkit_pictures.files import Picture, list_pictures, read_picture, square, squared, told
+from dlmkit_pictures.files import (
+    Picture,
+    changed_to,
+    list_pictures,
+    look_at,
+    named_file,
+    read_picture,
+    square,
+    squared,
+    told,
+)
 from PIL import Image
 
 from dlmkit.errors import UserError
@@ -62,7 +72,7 @@ def test_a_palette_with_a_transparent_colour_lies_on_white_too(save):
     assert changes == ("see-through",)
     assert pixels[:, 0].T.tolist() == [[1, 1, 1], [0, 0, 1]]
     grey, changes = read_picture(save("la.png", Image.new("LA", (2, 1), (100, 255))), channels=1)
-    assert changes == ("see-through",) and grey.shape == (1, 1, 2) and grey[0, 0, 0].item() == pytest.approx(100 / 255)
+    assert changes == () and grey.shape == (1, 1, 2) and grey[0, 0, 0].item() == pytest.approx(100 / 255)
 
 
 def test_sixteen_bits_keep_their_shades(save):
@@ -129,6 +139,66 @@ def test_folders_without_pictures(tmp_path):
         list_pictures(tmp_path)
     with pytest.raises(UserError, match=f"there is no such folder; did you mean {tmp_path.name}"):
         list_pictures(tmp_path.with_name(tmp_path.name + "x"))
+
+
+def test_a_folder_of_folders_and_a_file_for_a_folder(save, tmp_path):
+    for name in ("ann", "ben", "cy", "di"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=r"no picture in this folder, but 4 folders: ann, ben, cy, …; name one that"):
+        list_pictures(tmp_path)
+    with pytest.raises(UserError, match=r"a\.png: this is a file, not a folder; give the folder that it lies in"):
+        list_pictures(save("a.png", RAMP))
+    with pytest.raises(UserError, match="--prompt: there is no name; name a picture's file"):
+        named_file(" ")
+
+
+def test_what_could_be_transparent_and_is_not_is_not_told(save):
+    opaque = np.dstack([RAMP, RAMP, RAMP, np.full_like(RAMP, 255)])
+    assert read_picture(save("opaque.png", opaque)).changes == ()
+
+
+def test_of_several_pictures_the_first_is_taken_and_that_is_told(save):
+    others = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+    pixels, changes = read_picture(save("moving.gif", others[0], save_all=True, append_images=others[1:]))
+    assert changes == ("several",) and pixels[0].min() == 1 and pixels[2].max() == 0
+    assert changed_to("moving.gif", Picture(pixels, changes)) == (
+        "moving.gif; of several pictures, of which the first is taken"
+    )
+
+
+def test_whole_numbers_beyond_sixteen_bits_are_refused(save):
+    with pytest.raises(UserError, match=r"deep\.tiff: its pixels have 32 bits, which say nothing of what is white"):
+        read_picture(save("deep.tiff", np.array([[0, 70_000]], np.int32)))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "mode", "changes"),
+    [
+        ("plain.png", np.zeros((3, 4, 3), np.uint8), None, ()),
+        ("grey.png", RAMP, None, ("grey",)),
+        ("alpha.png", np.zeros((3, 4, 4), np.uint8), None, ("see-through",)),
+        ("deep.png", RAMP.astype(np.uint16) * 257, None, ("16-bit", "grey")),
+        ("plain.jpg", np.zeros((3, 4, 3), np.uint8), None, ()),
+    ],
+)
+def test_the_head_of_a_file_says_what_reading_it_says(save, name, array, mode, changes):
+    path = save(name, array, mode)
+    assert look_at(path) == ((3, 4), changes)
+    assert set(read_picture(path).changes) == set(changes) and read_picture(path).pixels.shape[1:] == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["cut.png", "cut.jpg"])
+def test_a_file_that_ends_too_early_is_seen_at_its_head(save, name):
+    path = save(name, np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(UserError, match=f"{name}: this picture is damaged"):
+        look_at(path)
+
+
+def test_what_pillow_warns_of_is_not_said(save, recwarn, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # twice as many are refused
+    assert read_picture(save("large.png", RAMP)).pixels.shape == (3, 3, 4)
+    assert not [warning for warning in recwarn if "PIL" in str(warning.filename)]
 
 
 def test_the_middle_is_taken_and_scaled():

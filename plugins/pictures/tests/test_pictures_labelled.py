@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -43,9 +45,16 @@ def test_grey_is_what_is_asked_for(folder):
 def test_faults(folder, tmp_path):
     with pytest.raises(UserError, match="leaves nothing of 12"):
         LabelledPictures(str(folder), val_size=12).table("train")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        (tmp_path / "empty").mkdir()
-        LabelledPictures(str(tmp_path / "empty")).table("train")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "one.png")
+    for name in ("empty", "flat"):
+        with pytest.raises(UserError, match=f"{name}: there is no folder in it that could be a class; put pictures"):
+            LabelledPictures(str(tmp_path / name)).table("train")
+    with pytest.raises(UserError, match=r"one\.png: this is a file, not a folder"):
+        LabelledPictures(str(tmp_path / "flat" / "one.png")).table("train")
+    with pytest.raises(UserError, match="there is no such folder; did you mean flat"):
+        LabelledPictures(str(tmp_path / "flate")).table("train")
     with pytest.raises(UserError, match="image_size is 2"):
         LabelledPictures(image_size=2)
 
@@ -62,16 +71,34 @@ def test_a_file_that_cannot_be_read_is_named(folder, content, fault):
     assert str(caught.value).startswith(str(path))
 
 
-def test_an_empty_class_is_no_class(folder):
+def test_an_empty_class_is_told(folder):
     for path in (folder / "train" / "dog").iterdir():
         path.unlink()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=r"train/dog: this folder is empty; put pictures into it"):
         LabelledPictures(str(folder), val_size=2).table("train")
-    assert str(caught.value).startswith(f"{folder}: ") and "class" in str(caught.value)
+
+
+def test_one_class_is_enough(folder):
+    for split in ("train", "test"):
+        shutil.rmtree(folder / split / "dog")
+    data = LabelledPictures(str(folder), image_size=8, val_size=2, batch_size=2)
+    assert data.num_classes == 1 and data.size("train") == 4
+    assert data.judge.verdict(data.table("train")[0], data.table("test")[0]).coverage == 1
+
+
+def test_a_class_that_only_the_test_has(folder):
+    (folder / "test" / "dog").rename(folder / "test" / "dogs")
+    with pytest.raises(UserError, match=r"test/dogs: the training has no class of that name; did you mean dog"):
+        LabelledPictures(str(folder), val_size=2).table("train")
+
+
+def test_a_split_of_one_picture(folder):
+    with pytest.raises(UserError, match=r"val has 1 picture, .* differ; give two or more"):
+        LabelledPictures(str(folder), val_size=1).table("train")
 
 
 def test_what_was_changed_is_told(folder):
-    Image.new("LA", (8, 8), (100, 255)).save(folder / "train" / "cat" / "0.png")
+    Image.new("LA", (8, 8), (100, 128)).save(folder / "train" / "cat" / "0.png")
     said = LabelledPictures(str(folder), image_size=8, val_size=4, batch_size=2).describe()
     assert "1 of 18 transparent in parts, which lie on white" in said
     assert "17 of 18 oblong, of which the middle is taken" in said

@@ -38,7 +38,7 @@ def test_people_are_in_one_split_only_and_numbered(folder):
         "test": [9, 10, 11],
     }
     greys = [{round(p.max().item(), 2) for p in data.table(split)[0]} for split in labels]
-    assert data.channels == 1 and data.side == 8 and data.num_classes == 7 and data.levels == 5
+    assert data.channels == 1 and data.side == 8 and data.num_classes == 0 and data.levels == 5
     assert all(greys)
 
 

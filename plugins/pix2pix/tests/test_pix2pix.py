@@ -251,8 +251,12 @@ def test_a_file_is_translated(task, tmp_path):
     assert shown.figure.axes[0].get_yticklabels()[0].get_text() == "one.png"
     with pytest.raises(UserError, match=r"there is no such file; did you mean one\.png"):
         task.sample(str(tmp_path / "ones.png"))
-    with pytest.raises(UserError, match=r"name a picture's file"):
-        task.sample()
+    Image.new("RGBA", (20, 20), (10, 200, 30, 99)).save(tmp_path / "two.png")
+    (shown,) = task.sample(str(tmp_path / "two.png"), n=2)
+    assert shown.figure.axes[0].get_title().endswith("; transparent in parts, which lie on white; in colour, made grey")
+    for prompt in ({}, {"prompt": ""}):
+        with pytest.raises(UserError, match=r"name a picture's file"):
+            task.sample(**prompt)
 
 
 def test_what_is_kept_comes_back_and_can_be_sampled_from(task, batch):

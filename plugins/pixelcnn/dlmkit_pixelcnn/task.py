@@ -100,10 +100,10 @@ class PixelCNN(Task):
         self.side = side
         self.embedding_size = embedding_size if conditional else 0
         self.num_classes = num_classes if conditional and not self.embedding_size else 0
-        if components < 1 or not 0 <= dropout < 1:
-            raise UserError(
-                f"{components=}, {dropout=}", "give at least one component, and a dropout in [0, 1)", "model"
-            )
+        at_least(1, "model.", components=components, width=width, layers=layers, head_width=head_width)
+        at_least(0, "model.", maps=maps)
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout is {dropout}", "give a fraction from 0 to below 1", "model.dropout")
         try:
             made = LIKELIHOODS[likelihood]
             self.likelihood: Likelihood = (

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from dlmkit_pictures.files import as_bytes, list_pictures
+from dlmkit_pictures.files import appended, as_bytes, list_pictures, look_at
 from torch import Tensor
 
 from dlmkit.data.module import Batch, DataModule, Split
 from dlmkit.errors import UserError
 from dlmkit_style_transfer.data import read_styles
-from dlmkit_style_transfer.photographs import PHOTOGRAPHS, changed, fit, get_picture
+from dlmkit_style_transfer.photographs import LEAST, PHOTOGRAPHS, changed, fit, get_picture, too_small
 
 __all__ = ["PhotographCrops"]
 
@@ -78,6 +78,18 @@ class PhotographCrops(DataModule):
         return list(PHOTOGRAPHS) if self.folder is None else [str(path) for path in list_pictures(self.folder)]
 
     @cached_property
+    def _changes(self) -> list[tuple[str, tuple[str, ...]]]:
+        """What has to be changed in each photograph of the folder, from the heads of their files."""
+        found = []
+        for source in self._sources if self.folder is not None else ():
+            (high, wide), changes = look_at(Path(source))
+            factor = min(1, self.size / max(high, wide))
+            if min(high, wide) < LEAST or round(factor * min(high, wide)) < LEAST:
+                raise too_small(high, wide, source)
+            found.append((source, changes))
+        return found
+
+    @cached_property
     def _styles(self) -> dict[str, Tensor]:
         return read_styles(self.style, self.style_size)
 
@@ -97,8 +109,8 @@ class PhotographCrops(DataModule):
         return self._read[number] / 255
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the styles and the first photograph, so that a fault is told at once."""
-        _ = self._styles
+        """Read the styles, the first photograph and the heads of all others, so that a fault is told at once."""
+        _ = self._styles, self._changes
         self.photograph(0)
 
     def batches(self, split: Split) -> int:
@@ -131,9 +143,8 @@ class PhotographCrops(DataModule):
         """How many photographs, and which styles."""
         names = ", ".join(self._sources) if self.folder is None else f"{len(self._sources):,} photographs"
         styles = ", ".join(Path(style).name for style in self.style)
-        return (
-            f"squares of {self.crop} × {self.crop} pixels out of {names}, in the style of {styles}{changed(self.style)}"
-        )
+        squares = f"squares of {self.crop} × {self.crop} pixels out of {names}{appended(self._changes)}"
+        return f"{squares}, in the style of {styles}{changed(self.style)}"
 
 
 def _region(pixels: Tensor, split: Split) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from dlmkit_pictures.files import as_bytes, read_picture
+from dlmkit_pictures.files import as_bytes, changed_to, read_picture
 from dlmkit_pictures.frames import Frames
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from dlmkit.tasks.task import Metrics
 from dlmkit_style_transfer.base import StyleTask, styles_of
 from dlmkit_style_transfer.figures import side_by_side
 from dlmkit_style_transfer.model import Losses, StyleTarget
-from dlmkit_style_transfer.photographs import PHOTOGRAPHS, fit, get_picture
+from dlmkit_style_transfer.photographs import LEAST, NAMES, fit, get_picture
 from dlmkit_style_transfer.transformer import TransformerNet
 
 __all__ = ["FastStyleTransfer"]
@@ -150,20 +151,25 @@ class FastStyleTransfer(StyleTask):
             size: Pixels along the longer side that it is brought to first; as it is when left out.
 
         Raises:
-            UserError: If there is no picture, or it cannot be read, or it is too small.
+            UserError: If there is no picture, or it cannot be read, or it or the size is too small.
         """
+        if size is not None:
+            at_least(LEAST, "--", size=size)
+        caption = ""
         if prompt is None and not len(self._example):
             raise UserError("there is no picture to paint", "name a picture's file", "--prompt")
         if prompt is None:
             pixels = self._photograph()
-        elif prompt in PHOTOGRAPHS:
+        elif prompt in NAMES or not Path(prompt).suffix:  # a name, or what could be meant for one
             pixels = get_picture(prompt, "--prompt")
         else:
-            pixels = read_picture(Path(prompt).expanduser()).pixels
+            picture = read_picture(Path(prompt).expanduser())
+            pixels, caption = picture.pixels, changed_to(Path(prompt).name, picture) if picture.changes else ""
         pixels = fit(pixels, size) if size else pixels
         try:
             with torch.no_grad():
-                return [_image(self(pixels[None].to(self.device))[0])]
+                painted = _image(self(pixels[None].to(self.device))[0])
+                return [replace(painted, caption=caption)]
         except ValueError as error:
             raise UserError(str(error), "give a larger one, or a larger --size", prompt or "--size") from error
 

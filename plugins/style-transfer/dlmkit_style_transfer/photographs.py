@@ -16,7 +16,7 @@ from torch import Tensor
 from dlmkit.errors import UserError, did_you_mean
 from dlmkit_style_transfer.strokes import strokes
 
-__all__ = ["LEAST", "NAMES", "PHOTOGRAPHS", "changed", "fit", "get_picture"]
+__all__ = ["LEAST", "NAMES", "PHOTOGRAPHS", "changed", "fit", "get_picture", "too_small"]
 
 LEAST = 32
 """Pixels along the shorter side that the features need."""
@@ -56,9 +56,20 @@ def get_picture(source: str, option: str, size: int | None = None) -> Tensor:
     pixels = fit(pixels, size) if size else pixels.contiguous()
     high, wide = pixels.shape[1:]
     if min(high, wide) < LEAST:
-        remedy = f"{LEAST} pixels are needed along the shorter side; give a larger size or another picture"
-        raise UserError(f"this picture has {wide} × {high} pixels", remedy, source)
+        raise too_small(high, wide, source)
     return pixels
+
+
+def too_small(high: int, wide: int, source: str) -> UserError:
+    """The fault of a picture that is too small or too narrow.
+
+    Args:
+        high: Its rows.
+        wide: Its columns.
+        source: Where it is from.
+    """
+    remedy = f"{LEAST} pixels are needed along the shorter side; give a larger size or another picture"
+    return UserError(f"this picture has {wide} × {high} pixels", remedy, source)
 
 
 def fit(pixels: Tensor, size: int) -> Tensor:

@@ -52,6 +52,9 @@ def features(net: FeatureNet, weights: str | None, average: bool = False) -> Fea
     if weights is None:
         raise UserError(f"{net} needs its weights", f"give {_NEEDED[net]}", "model.weights")
     path = _file(net, weights)
+    if path.suffix not in _ENDINGS:
+        what = f"a file of weights ends in {', '.join(sorted(_ENDINGS))}, and this one in {path.suffix or 'nothing'}"
+        raise UserError(what, f"give {_NEEDED[net]}", str(path))
     arrays = _arrays(path) if path.suffix == ".npz" else _state(path)
     try:
         return (tiny_darknet if net == "tiny-darknet" else vgg19)(arrays, average)

@@ -89,5 +89,11 @@ def test_a_run_and_pictures_painted_with_it(tmp_path, capsys):
             assert picture.size == size
     assert main(["sample", str(folder), "--prompt", save(tmp_path / "small.png", 90, 9)]) == 2
     assert "small.png: a picture of 90 × 9 pixels is too small" in capsys.readouterr().err
+    for further, message in (
+        (["--prompt", "china", "--size=0"], "--size: size is 0; give at least 32"),
+        (["--prompt", "chnia"], "there is no picture called chnia; did you mean china"),
+    ):
+        assert main(["sample", str(folder), *further]) == 2
+        assert message in capsys.readouterr().err
     assert main(["sample", str(folder), "--prompt", str(tmp_path / "none.png")]) == 2
     assert "there is no such file" in capsys.readouterr().err

@@ -144,6 +144,23 @@ def test_folders_without_photographs(tmp_path):
         PhotographCrops(str(tmp_path / "nowhere")).setup("fit")
 
 
+def test_what_is_wrong_with_any_photograph_is_told_before_the_run(tmp_path):
+    for k in range(4):
+        save(tmp_path / f"{k}.png", 80, 70)
+    data = PhotographCrops(str(tmp_path), crop=32, style_size=48)
+    data.setup()
+    assert "out of 4 photographs, in the style of strokes" in data.describe()
+    save(tmp_path / "4.png", 80, 70, mode="RGBA")
+    told = PhotographCrops(str(tmp_path), crop=32, style_size=48).describe()
+    assert f"out of 5 photographs; 1 of 5 transparent in parts, which lie on white (such as {tmp_path}/4.png)" in told
+    save(tmp_path / "y.png", 90, 20)
+    with pytest.raises(UserError, match=r"y\.png: this picture has 90 × 20 pixels; 32 pixels are needed"):
+        PhotographCrops(str(tmp_path), crop=32, style_size=48).setup()
+    (tmp_path / "y.png").write_bytes((tmp_path / "0.png").read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"y\.png: this picture is damaged"):
+        PhotographCrops(str(tmp_path), crop=32, style_size=48).setup()
+
+
 def test_what_was_changed_in_a_picture_is_told(tmp_path):
     grey = str(save(tmp_path / "grey.png", mode="L"))
     plain = str(save(tmp_path / "plain.png", mode="RGB"))
