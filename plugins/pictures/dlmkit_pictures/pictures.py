@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -102,6 +103,9 @@ class ReadPictures(Pictures):
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
     """
 
+    strangers: ClassVar[bool] = False
+    """Whether validation and test show classes that the training has not."""
+
     def __init__(self, batch_size: int = 64, num_workers: int = 0) -> None:
         super().__init__(batch_size, num_workers)
         self._notes: list[tuple[str, tuple[str, ...]]] = []
@@ -141,7 +145,7 @@ class ReadPictures(Pictures):
                 what = f"{split} has {len(pictures)} picture, which says nothing of how pictures differ"
                 raise UserError(what, "give two or more", where)
             unknown = sorted(set(labels.tolist()) - known)
-            if unknown and self.num_classes:
+            if unknown and not self.strangers:
                 what = f"{split} has pictures of class {unknown[0]}, of which there is none in train"
                 raise UserError(what, "leave them out, or give such pictures for the training", where)
         return tables

@@ -45,6 +45,8 @@ class Portraits(ReadPictures):
         UserError: If an option is out of range; and, when the pictures are first needed, if they cannot be read.
     """
 
+    strangers = True
+
     def __init__(
         self,
         source: str = "orl_faces",

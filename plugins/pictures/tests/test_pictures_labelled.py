@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from dlmkit_pictures.labelled import LabelledPictures
+from dlmkit_pictures.pictures import ReadPictures
 from PIL import Image
 
 from dlmkit.errors import UserError
@@ -90,6 +91,21 @@ def test_a_class_that_only_the_test_has(folder):
     (folder / "test" / "dog").rename(folder / "test" / "dogs")
     with pytest.raises(UserError, match=r"test/dogs: the training has no class of that name; did you mean dog"):
         LabelledPictures(str(folder), val_size=2).table("train")
+
+
+def test_a_class_that_only_the_test_of_a_dataset_has():
+    class Given(ReadPictures):
+        source = "owner/name"
+
+        def read(self):
+            pictures, labels = torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+            return {"train": (pictures, labels), "val": (pictures, labels), "test": (pictures, labels + 1)}
+
+        def describe(self):
+            return ""
+
+    with pytest.raises(UserError, match="owner/name: test has pictures of class 2, of which there is none in train"):
+        Given().prepare_data()
 
 
 def test_a_split_of_one_picture(folder):
