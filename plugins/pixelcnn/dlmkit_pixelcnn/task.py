@@ -186,7 +186,9 @@ class PixelCNN(Task):
         started = time.perf_counter()
         made = self.draw(_JUDGED, condition)
         float(made.sum())  # a GPU is asked and does not wait: the clock is stopped when a figure has come back
-        found = {"pictures_per_second": torch.tensor(_JUDGED / (time.perf_counter() - started))}
+        took = time.perf_counter() - started
+        self.print(f"{_JUDGED:,} pictures were drawn in {took:.1f} s, {_JUDGED / took:.1f} a second")
+        found = {"pictures_per_second": torch.tensor(_JUDGED / took)}
         if hasattr(data, "judge") and not self.embedding_size:
             found["distance"] = data.judge.verdict(made, data.table("test")[0]).distance
             if condition is not None:
