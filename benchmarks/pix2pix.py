@@ -1,8 +1,8 @@
 """Pix2pix on pairs that it was not trained on, beside three simple ways: L1 without an adversary, identity, neighbours.
 
 The recipe is trained twice, as it is and with ``--model.adversary=0``; the test of each gives PSNR, SSIM, L1 and
-detail, and those of the input as it is and of the nearest training pair. Runs that
-are there already are not trained anew.
+detail, and those of the input as it is and of the nearest training pair. Runs that are there
+already are not trained anew.
 
     python benchmarks/pix2pix.py pix2pix --out translations.png
     python benchmarks/pix2pix.py pix2pix-emoji --run runs/emoji --data.source=noto --data.target=twemoji

@@ -44,24 +44,24 @@ def load_splits(
     from datasets import exceptions, load_dataset
 
     folder = Path(name).expanduser()
-    if not files and not folder.is_dir():
-        remedy = did_you_mean(folder.name, names_beside(folder), remedy)
-        if folder.is_file():
-            raise UserError("this is a file, not a folder", "give the folder that it lies in", name)
-        if name.startswith(("/", "./", "../", "~")):
-            raise UserError("there is no such folder", remedy, name)
+    local = bool(files) or folder.is_dir()
+    if not local and folder.is_file():
+        raise UserError("this is a file, not a folder", "give the folder that it lies in", name)
+    if not local and name.startswith(("/", "./", "../", "~")):
+        raise UserError("there is no such folder", did_you_mean(folder.name, names_beside(folder), remedy), name)
     out_of_reach = ""
     try:
         with ExitStack() as stack:
-            stack.enter_context(_no_bars(bool(files) or folder.is_dir()))
-            if not files and not folder.is_dir():
+            stack.enter_context(_no_bars(local))
+            if not local:
                 out_of_reach = stack.enter_context(hub_or_cache())
             found = load_dataset(str(folder) if folder.is_dir() else name, name=subset, data_files=files)
     except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as fault:
         inner = fault.__cause__ if isinstance(fault, exceptions.DatasetGenerationError) else None
         unreached = out_of_reach if isinstance(fault, ConnectionError) else ""
         reason = unreached or str(inner or fault).partition("\n")[0]
-        raise UserError(f"this dataset cannot be loaded: {reason}", remedy, files[0] if files else name) from fault
+        otherwise = remedy if local else did_you_mean(folder.name, names_beside(folder), remedy)
+        raise UserError(f"this dataset cannot be loaded: {reason}", otherwise, files[0] if files else name) from fault
     return dict(found.items())
 
 

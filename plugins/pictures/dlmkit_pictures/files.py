@@ -166,11 +166,11 @@ def unpack(opened: PillowImage, channels: Channels, where: str) -> Picture:
         pixels = torch.from_numpy(deep[None] / 65535)
     else:
         if opened.has_transparency_data:
-            opaque = opened.convert("RGBA")
-            if opaque.getchannel("A").getextrema() != (255, 255):
+            layered = opened.convert("RGBA")
+            if layered.getchannel("A").getextrema() != (255, 255):
                 changes.append("see-through")
             white = Image.new("RGBA", opened.size, "white")
-            opened = Image.alpha_composite(white, opaque)
+            opened = Image.alpha_composite(white, layered)
             opened = opened.convert("L" if channels == 1 and _is_grey(opened) else "RGB")
         grey = opened.mode in ("L", "1")
         loaded = np.asarray(opened.convert("L" if grey else "RGB"), dtype=np.float32) / 255

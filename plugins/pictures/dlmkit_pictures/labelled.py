@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError, did_you_mean
+from dlmkit.errors import UserError, at_least, did_you_mean
 from dlmkit_pictures.files import Channels, Picture, folders_in, list_pictures, read_picture, squared
 from dlmkit_pictures.paired import dataset_pictures, split_folders
 from dlmkit_pictures.pictures import ReadPictures
@@ -64,9 +64,8 @@ class LabelledPictures(ReadPictures):
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
-        for name, value, least in (("image_size", image_size, 4), ("val_size", val_size, 1)):
-            if value < least:
-                raise UserError(f"{name} is {value}", f"give at least {least}", f"data.{name}")
+        at_least(4, "data.", image_size=image_size)
+        at_least(1, "data.", val_size=val_size)
         self.source, self.image_size = source, image_size
         self.picture_channels: Channels = picture_channels
         self.val_size = val_size
@@ -103,8 +102,6 @@ class LabelledPictures(ReadPictures):
         """The pictures of folders, one for each class, which are numbered as they follow by name."""
         inner = {split: folders_in(place) for split, place in splits.items()}
         classes = [folder.name for folder in inner["train"]]
-        if not classes:
-            raise UserError("there is no folder in it that could be a class", _CLASSES, str(splits["train"]))
         found: dict[Split, tuple[Tensor, Tensor]] = {}
         for split, folders in inner.items():
             unknown = next((folder for folder in folders if folder.name not in classes), None)

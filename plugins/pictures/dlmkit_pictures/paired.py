@@ -16,7 +16,16 @@ from torch import Tensor
 from dlmkit.data.hub import by_split, splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, did_you_mean
-from dlmkit_pictures.files import Channels, Picture, appended, as_bytes, list_pictures, read_picture, squared
+from dlmkit_pictures.files import (
+    Channels,
+    Picture,
+    appended,
+    as_bytes,
+    folders_in,
+    list_pictures,
+    read_picture,
+    squared,
+)
 from dlmkit_pictures.pairs import PicturePairs
 
 if TYPE_CHECKING:
@@ -185,7 +194,7 @@ def split_folders(folder: str) -> dict[Split, Path]:
         UserError: If there is no such folder.
     """
     place = Path(folder).expanduser()
-    inner = {path.name: path for path in sorted(place.iterdir()) if path.is_dir()} if place.is_dir() else {}
+    inner = {path.name: path for path in folders_in(place)} if place.is_dir() else {}
     if "train" not in inner:
         return {"train": place}
     # A second name beside train, because a dataset of one split is all train whatever it is called.

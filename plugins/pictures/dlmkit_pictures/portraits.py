@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dlmkit.data.module import Split
-from dlmkit.errors import UserError
-from dlmkit_pictures.files import existing_folder, list_pictures, read_picture, square, squared
+from dlmkit.errors import UserError, at_least
+from dlmkit_pictures.files import existing_folder, folders_in, list_pictures, read_picture, square, squared
 from dlmkit_pictures.pictures import ReadPictures
 
 __all__ = ["Portraits"]
@@ -60,16 +60,10 @@ class Portraits(ReadPictures):
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
-        for name, value, least in (
-            ("image_size", image_size, 8),
-            ("shades", shades, 2),
-            ("val_people", val_people, 1),
-            ("test_people", test_people, 1),
-            ("people_seed", people_seed, 0),
-            ("copies", copies, 1),
-        ):
-            if value < least:
-                raise UserError(f"{name} is {value}", f"give at least {least}", f"data.{name}")
+        at_least(8, "data.", image_size=image_size)
+        at_least(2, "data.", shades=shades)
+        at_least(1, "data.", val_people=val_people, test_people=test_people, copies=copies)
+        at_least(0, "data.", people_seed=people_seed)
         self.source, self.image_size, self.shades = source, image_size, shades
         self.val_people, self.test_people, self.people_seed, self.copies = val_people, test_people, people_seed, copies
 
@@ -118,7 +112,7 @@ class Portraits(ReadPictures):
 
     def _people(self) -> list[Path]:
         place = existing_folder(self.source, "give the folder of the portraits as data.source")
-        people = [p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")]
+        people = folders_in(place)
         if not people:
             raise UserError("this folder holds no folders", "give one with a folder for each person", str(place))
         return sorted(people, key=lambda p: [int(word) if word.isdecimal() else word for word in _words(p.name)])

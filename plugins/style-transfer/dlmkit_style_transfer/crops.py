@@ -15,7 +15,7 @@ from dlmkit_pictures.files import appended, as_bytes, list_pictures, look_at
 from torch import Tensor
 
 from dlmkit.data.module import Batch, DataModule, Split
-from dlmkit.errors import UserError
+from dlmkit.errors import at_least
 from dlmkit_style_transfer.data import read_styles
 from dlmkit_style_transfer.photographs import LEAST, PHOTOGRAPHS, changed, fit, get_picture, too_small
 
@@ -61,14 +61,9 @@ class PhotographCrops(DataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
-        for name, value, least in (
-            ("crop", crop, 32),
-            ("style_size", style_size, 32),
-            ("size", size, 64),
-            ("batches_per_epoch", batches_per_epoch, 1),
-        ):
-            if value < least:
-                raise UserError(f"{name} is {value}", f"give at least {least}", f"data.{name}")
+        at_least(32, "data.", crop=crop, style_size=style_size)
+        at_least(64, "data.", size=size)
+        at_least(1, "data.", batches_per_epoch=batches_per_epoch)
         self.folder, self.style, self.crop, self.style_size, self.size = folder, style, crop, style_size, size
         self.batches_per_epoch = batches_per_epoch
         self._read: dict[int, Tensor] = {}
@@ -84,7 +79,7 @@ class PhotographCrops(DataModule):
         for source in self._sources if self.folder is not None else ():
             (high, wide), changes = look_at(Path(source))
             factor = min(1, self.size / max(high, wide))
-            if min(high, wide) < LEAST or round(factor * min(high, wide)) < LEAST:
+            if round(factor * min(high, wide)) < LEAST:
                 raise too_small(high, wide, source)
             found.append((source, changes))
         return found
