@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from dlmkit_pictures.files import as_bytes, changed_to, read_picture
 from dlmkit_pictures.frames import Frames
 from torch import Tensor
 
-from dlmkit import Figure, Image, Media, UserError
+from dlmkit import Figure, Image, Media, Text, UserError
 from dlmkit.data.module import Batch
 from dlmkit.errors import at_least
 from dlmkit.tasks.task import Metrics
@@ -155,7 +154,7 @@ class FastStyleTransfer(StyleTask):
         """
         if size is not None:
             at_least(LEAST, "--", size=size)
-        caption = ""
+        notes: list[Media] = []
         if prompt is None and not len(self._example):
             raise UserError("there is no picture to paint", "name a picture's file", "--prompt")
         if prompt is None:
@@ -164,12 +163,12 @@ class FastStyleTransfer(StyleTask):
             pixels = get_picture(prompt, "--prompt")
         else:
             picture = read_picture(Path(prompt).expanduser())
-            pixels, caption = picture.pixels, changed_to(Path(prompt).name, picture) if picture.changes else ""
+            pixels = picture.pixels
+            notes += [Text(changed_to(Path(prompt).name, picture))] if picture.changes else []
         pixels = fit(pixels, size) if size else pixels
         try:
             with torch.no_grad():
-                painted = _image(self(pixels[None].to(self.device))[0])
-                return [replace(painted, caption=caption)]
+                return [_image(self(pixels[None].to(self.device))[0]), *notes]
         except ValueError as error:
             raise UserError(str(error), "give a larger one, or a larger --size", prompt or "--size") from error
 

@@ -89,6 +89,12 @@ def test_a_run_and_pictures_painted_with_it(tmp_path, capsys):
             assert picture.size == size
     assert main(["sample", str(folder), "--prompt", save(tmp_path / "small.png", 90, 9)]) == 2
     assert "small.png: a picture of 90 × 9 pixels is too small" in capsys.readouterr().err
+    Image.new("RGBA", (60, 50), (10, 200, 30, 99)).save(tmp_path / "glass.png")
+    assert main(["sample", str(folder), "--out", str(tmp_path / "glass"), "--prompt", str(tmp_path / "glass.png")]) == 0
+    assert "glass.png; transparent in parts, which lie on white" in capsys.readouterr().out
+    (painted,) = (tmp_path / "glass").glob("*.png")
+    with Image.open(painted) as picture:  # the painted picture is as it would be without
+        assert picture.size == (60, 50)
     for further, message in (
         (["--prompt", "china", "--size=0"], "--size: size is 0; give at least 32"),
         (["--prompt", "chnia"], "there is no picture called chnia; did you mean china"),
