@@ -130,6 +130,8 @@ class Engine(LightningCLI):
         """Build the data, then the model with what the data knows, then the trainer, and try what comes later."""
         try:
             super().instantiate_classes()
+        except UserError as error:
+            raise self.recipe.located(error) from error
         except (ValueError, TypeError, RuntimeError) as error:
             raise self._refused(error) from error
         self._write_links_back()
@@ -143,7 +145,7 @@ class Engine(LightningCLI):
             chain.append(following)  # jsonargparse wraps what a constructor raises
         told = next((e for e in chain if isinstance(e, UserError)), None)
         if told is not None:
-            return told
+            return self.recipe.located(told)
         error = next((e for e in reversed(chain) if isinstance(e, Exception)), error)
         frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
         word = "data" if any(isinstance(owner, self.data_type) for owner in frames) else "model"

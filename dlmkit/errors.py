@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ class UserError(Exception):
     Args:
         what: The fault, with the value that caused it.
         remedy: What to do about it.
-        where: File and line (``my.yaml:12``), the option, or the path that it concerns.
+        where: File and line (``my.yaml:12``), the path that it concerns, or the option; before an option such as
+            ``model.width`` file and line are put where the recipe has it.
     """
 
     def __init__(self, what: str, remedy: str = "", where: str = "") -> None:
@@ -49,20 +51,22 @@ class Faults(UserError):
         return [line for fault in self.faults for line in fault.lines()]
 
 
-def at_least(least: float, where: str, **values: float) -> None:
-    """Refuse a number that is too small.
+def at_least(least: float, where: str, below: float = math.inf, **values: float) -> None:
+    """Refuse a number that is too small, or too large.
 
     Args:
         least: What each has to be at least.
         where: What stands before its name in an error: ``model.``, ``data.`` or ``--``.
+        below: What each has to be less than.
         **values: The numbers by name.
 
     Raises:
-        UserError: If one is smaller, or is no number.
+        UserError: If one is out of this range, or is no number.
     """
+    ends = f" and less than {below}" if below < math.inf else ""
     for name, value in values.items():
-        if not value >= least:
-            raise UserError(f"{name} is {value}", f"give at least {least}", f"{where}{name}")
+        if not least <= value < below:
+            raise UserError(f"{name} is {value}", f"give at least {least}{ends}", f"{where}{name}")
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -9,7 +9,10 @@ from dlmkit.errors import UserError
 
 __all__ = ["mishap"]
 
-_SMALLER = "give a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it) or a smaller net"
+_SMALLER = (
+    "give a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it), a smaller net, "
+    "or to dlmkit sample less at once"
+)
 
 
 def mishap(error: BaseException) -> UserError | None:

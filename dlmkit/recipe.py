@@ -90,6 +90,16 @@ class Recipe:
         """An error at the place of a key."""
         return UserError(what, remedy, self.place(key))
 
+    def located(self, fault: UserError) -> UserError:
+        """A fault that names an option (``model.width``), with the file and line where the recipe has that option."""
+        if isinstance(fault, Faults):
+            return Faults(self.located(single) for single in fault.faults)
+        key = tuple(fault.where.split("."))
+        place = self.place(key) if key[0] in TOP_LEVEL else COMMAND_LINE
+        if place in (COMMAND_LINE, self.place(key[:1])):
+            return fault
+        return UserError(fault.what, fault.remedy, f"{place}: {fault.where}")
+
 
 def locate(name: str, where: str = "") -> Path:
     """The file of a recipe.

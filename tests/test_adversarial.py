@@ -331,7 +331,7 @@ def test_a_resumed_average_is_that_of_an_uninterrupted_run(train):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [("decay: 1.0", "decay is 1.0; give a number in [0, 1)"), ("network: maker", "no network called maker")],
+    [("decay: 1.0", "decay is 1.0; give at least 0 and less than 1"), ("network: maker", "no network called maker")],
 )
 def test_an_average_that_cannot_be_taken(command, options, words):
     callback = f"--trainer.callbacks+={{class_path: dlmkit.GeneratorAveraging, init_args: {{{options}}}}}"

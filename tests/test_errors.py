@@ -337,7 +337,12 @@ def test_a_model_where_data_is_wanted(told):
 
 def test_values_that_a_constructor_refuses(told):
     (line,) = told(RECIPE, "--data.batch_size=0")
-    assert "batch_size is 0; give at least 1" in line
+    assert line == "data.batch_size: batch_size is 0; give at least 1"
+    (line,) = told(recipe("class_path: beats", "class_path: beats\n  init_args:\n    batch_size: 0"))
+    assert line == "my.yaml:8: data.batch_size: batch_size is 0; give at least 1"
+    averaging = "callbacks:\n  - class_path: dlmkit.GeneratorAveraging\n    init_args: {decay: 1}"
+    (line,) = told(recipe("  max_steps: 2", f"  {averaging}"))
+    assert line.startswith("my.yaml:8: trainer.callbacks.decay: decay is 1")
     (line,) = told(recipe("width: 4", "width: -1"))
     assert line.startswith("my.yaml:")
     assert "negative dimension" in line

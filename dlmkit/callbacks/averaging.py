@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 
-from dlmkit.errors import UserError
+from dlmkit.errors import UserError, at_least
 
 __all__ = ["GeneratorAveraging"]
 
@@ -36,8 +36,7 @@ class GeneratorAveraging(EMAWeightAveraging):
     """
 
     def __init__(self, decay: float = 0.999, network: str = "generator") -> None:
-        if not 0 <= decay < 1:
-            raise UserError(f"decay is {decay}", "give a number in [0, 1)", "trainer.callbacks")
+        at_least(0, "trainer.callbacks.", below=1, decay=decay)
         super().__init__(decay=decay)
         self.network = network
 

@@ -82,8 +82,7 @@ class GAN(Adversarial):
         at_least(2, "model.", inception_pictures=inception_pictures)
         at_least(1, "model.", latent_size=latent_size, width=width)
         at_least(0, "model.", penalty=penalty)
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout is {dropout}", "give a fraction from 0 to below 1", "model.dropout")
+        at_least(0, "model.", below=1, dropout=dropout)
         self.inception, self.inception_pictures = inception, inception_pictures
         self.latent_size, self.penalty = latent_size, penalty
         self.objective = OBJECTIVES[objective]()

@@ -112,7 +112,7 @@ def test_sides_that_cannot(side):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dropout": 1.5}, r"model\.dropout: dropout is 1\.5; give a fraction from 0 to below 1"),
+        ({"dropout": 1.5}, r"model\.dropout: dropout is 1\.5; give at least 0 and less than 1"),
         ({"width": 0}, r"model\.width: width is 0; give at least 1"),
         ({"latent_size": 0}, r"model\.latent_size: latent_size is 0; give at least 1"),
         ({"penalty": -3.0}, r"model\.penalty: penalty is -3\.0; give at least 0"),

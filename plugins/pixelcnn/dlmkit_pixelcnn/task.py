@@ -102,8 +102,7 @@ class PixelCNN(Task):
         self.num_classes = num_classes if conditional and not self.embedding_size else 0
         at_least(1, "model.", components=components, width=width, layers=layers, head_width=head_width)
         at_least(0, "model.", maps=maps)
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout is {dropout}", "give a fraction from 0 to below 1", "model.dropout")
+        at_least(0, "model.", below=1, dropout=dropout)
         try:
             made = LIKELIHOODS[likelihood]
             self.likelihood: Likelihood = (
@@ -301,8 +300,7 @@ class PixelCNN(Task):
             UserError: If there is no such class, or an option is out of range.
         """
         at_least(1, "-", n=n)
-        if not 0 <= temperature < math.inf:
-            raise UserError(f"temperature is {temperature}", "give 0 or more", "--temperature")
+        at_least(0, "--", temperature=temperature)
         condition, alike = self._asked(prompt, n)
         told = "each class in turn" if self.num_classes else "each vector in turn" if self.embedding_size else ""
         if prompt is not None:

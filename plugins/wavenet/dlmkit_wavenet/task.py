@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dlmkit import Audio, Figure, Media, Task, UserError
 from dlmkit.data.module import Batch
+from dlmkit.errors import at_least
 from dlmkit.tasks.task import Metrics
 from dlmkit_wavenet.codec import LEVELS, mu_law_decode, mu_law_encode
 from dlmkit_wavenet.figures import receptive_field_figure, sound_figure
@@ -262,9 +263,7 @@ class WaveNet(Task):
         Raises:
             UserError: If an option is out of range, or the sound file cannot be used.
         """
-        for name, value, least in (("seconds", seconds, 0), ("temperature", temperature, 0), ("top_k", top_k, 0)):
-            if not value >= least or value == math.inf:
-                raise UserError(f"{name} is {value}", f"give at least {least}", f"--{name}")
+        at_least(0, "--", seconds=seconds, temperature=temperature, top_k=top_k)
         length = round(seconds * self.sample_rate)
         start = None if prompt is None else self._heard(prompt).expand(n, -1).to(self.device)
         conditions = self.conditions(n, label, speaker, local, length)
