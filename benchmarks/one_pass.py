@@ -47,7 +47,7 @@ def main() -> None:
     """Paint both ways, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a run of fast-style-transfer")
-    parser.add_argument("--content", default="china", help="a photograph's file, or one that is there without")
+    parser.add_argument("--content", default="china", help="a photograph's file, or china, flower or hopper")
     parser.add_argument("--size", type=int, default=320, help="pixels along the longer side")
     parser.add_argument("--steps", type=int, default=240, help="of the optimisation")
     parser.add_argument("--out", type=Path, help="where content, style and both pictures go, side by side")

@@ -31,7 +31,7 @@ def painted(recipe: str, words: list[str], folder: str) -> tuple[NDArray[Any], f
 def main() -> None:
     """Paint, and lay side by side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--content", default="flower", help="a photograph's file, or one that is there without")
+    parser.add_argument("--content", default="flower", help="a photograph's file, or china, flower or hopper")
     parser.add_argument("--style", default="strokes", help="the same")
     parser.add_argument("--size", type=int, default=320, help="pixels along the longer side")
     parser.add_argument("--darknet", type=Path, help="the weights of Tiny Darknet")

@@ -33,7 +33,7 @@ class ResNetGenerator(nn.Module):
         blocks: Residual blocks; 6 in the paper for pictures of 128 pixels, 9 from 256 on.
 
     Raises:
-        ValueError: If the side cannot be halved so often.
+        ValueError: If the side is too small, or cannot be halved so often.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class ResNetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         if side % 2**halvings or side < max(8, 2 ** (halvings + 1)):
-            raise ValueError(f"a side of {side} pixels cannot be halved {halvings} times down to 2 or more")
+            least = f"{max(8, 2 ** (halvings + 1))} pixels or more, a multiple of {2**halvings}"
+            raise ValueError(f"a side of {side} pixels does not suit halvings {halvings}, which need {least}")
         maps = width
         layers = _convolution(in_channels, maps, 7)
         for _ in range(halvings):
@@ -98,7 +99,7 @@ class ReplayBuffer(nn.Module):
         | Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu et al., 2017), section 4
 
     Args:
-        size: Pictures K that it holds, 1 or more; 50 in the papers.
+        size: Pictures K that it holds, 1 or more; 50 in the paper of Zhu et al.
         channels: Channels C of a picture.
         side: Pixels S along one side.
     """

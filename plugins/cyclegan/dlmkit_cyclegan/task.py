@@ -111,7 +111,7 @@ class CycleGAN(Adversarial):
                 look: PatchDiscriminator(channels, patch, width, side=side) for look, channels in self.channels.items()
             }
         except ValueError as error:
-            raise UserError(str(error), "give another data.side or model.patch", "model") from error
+            raise UserError(str(error), "give another data.side, model.halvings or model.patch", "model") from error
         self.discriminators = nn.ModuleDict(found)
         sizes = self.channels.items() if buffer else ()
         self.replay = nn.ModuleDict({look: ReplayBuffer(buffer, count, side) for look, count in sizes})

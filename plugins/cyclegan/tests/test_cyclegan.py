@@ -26,7 +26,7 @@ def test_sides_that_can_be_translated(side, halvings):
 
 @pytest.mark.parametrize(("side", "halvings"), [(6, 1), (18, 2), (8, 3), (0, 2)])
 def test_sides_that_cannot(side, halvings):
-    with pytest.raises(ValueError, match=f"a side of {side} pixels cannot be halved {halvings} times"):
+    with pytest.raises(ValueError, match=f"a side of {side} pixels does not suit halvings {halvings}, which need"):
         ResNetGenerator(3, 3, side, halvings=halvings)
     with pytest.raises(UserError, match=r"give another data\.side"):
         CycleGAN(3, 3, side, halvings=halvings)

@@ -1,4 +1,4 @@
-"""A generator and a discriminator of convolutions, for square pictures of 8 to 128 pixels.
+"""A generator and a discriminator of convolutions, for square pictures of 8 pixels or more.
 
 Dimensions: B pictures of a batch, Z numbers that a picture is made of, C channels, S side.
 """
@@ -32,7 +32,7 @@ def stages(side: int) -> tuple[int, int]:
 
 
 class Generator(nn.Module):
-    """Makes a picture of a random vector: transposed convolutions, each of which doubles the side.
+    """Makes a picture of a random vector: transposed convolutions, of which all but the first double the side.
 
     Unlike in the paper the last layer is a 3 × 3 convolution at full size, so that pictures of 8 pixels have one too,
     and its sigmoid gives pixels from 0 to 1.
@@ -70,7 +70,10 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Tells real pictures from made ones: convolutions, each of which halves the side.
+    """Tells real pictures from made ones: convolutions, of which all between the first and the last halve the side.
+
+    Unlike in the paper of 2016 the first layer is a 3 × 3 convolution at full size, and the weights are normalised
+    spectrally unless it is asked for something else.
 
     References:
         | Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford, Metz &

@@ -1,4 +1,4 @@
-r"""What generator and discriminator minimise: the slide's minimax game, and three games that are easier to play.
+r"""What generator and discriminator minimise: the minimax game of the paper, and three games that are easier to play.
 
 The discriminator's outputs are logits, :math:`D(x) = \sigma(d(x))`. Dimensions: B pictures of a batch.
 """
@@ -34,7 +34,7 @@ class Objective(ABC):
 
 
 class Minimax(Objective):
-    r"""The game of the slide, of which one side's gain is the other's loss.
+    r"""The game of the paper, of which one side's gain is the other's loss.
 
     .. math::
         \min_G \max_D \; \mathbb{E}[\log D(x)] + \mathbb{E}[\log(1 - D(G(z)))]

@@ -43,7 +43,7 @@ class GAN(Adversarial):
         side: Pixels along one side; follows from the data.
         latent_size: Numbers in the vector z that a picture is made of.
         width: Maps of both networks at full size; with every halving of the side there are twice as many.
-        objective: The game: minimax as on the slide, non-saturating, wasserstein (with a gradient penalty), or hinge.
+        objective: The game: minimax as in the paper, non-saturating, wasserstein (with a gradient penalty), or hinge.
         normalisation: Of the discriminator: spectral (of the weights), batch (of the maps), or none.
         dropout: Fraction of the discriminator's maps dropped, which keeps it from learning a small set by heart.
         penalty: What the gradient penalty of wasserstein is multiplied with.
@@ -55,6 +55,9 @@ class GAN(Adversarial):
         lr_scheduler: Makes the generator's learning-rate schedule; it is stepped after every round.
         discriminator_lr_scheduler: Makes the discriminator's; when left out, as the generator's.
         generator_every: The generator is updated once in so many rounds, the discriminator in each.
+
+    Raises:
+        UserError: If an option is out of range, the side is not 4 to 7 doubled, or Inception's weights cannot be had.
     """
 
     monitor: ClassVar[str] = "val/distance"

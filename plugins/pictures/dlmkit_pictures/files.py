@@ -38,12 +38,17 @@ __all__ = [
     "read_picture",
     "square",
     "squared",
+    "stores_dataset",
     "told",
     "unpack",
 ]
 
 Channels = Literal[1, 3]
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+_METADATA = ("metadata.csv", "metadata.jsonl")
+"""Tables that datasets knows beside pictures."""
 
 
 class Picture(NamedTuple):
@@ -61,9 +66,9 @@ class Picture(NamedTuple):
 def read_picture(path: Path, channels: Channels = 3, stored: bytes | None = None) -> Picture:
     """The picture in a file, or in the bytes of one.
 
-    What is transparent, with a palette or without, lies on white. Pixels of 16 bits keep their shades. Grey is repeated
-    where colour is wanted; colour becomes its luminance (ITU-R 601-2) where grey is wanted. A photograph is turned as
-    its camera says. Of several pictures in one file the first is taken.
+    What is transparent, with a palette or without, lies on white. 16 bits become 8. Grey is repeated where colour is
+    wanted; colour becomes its luminance (ITU-R 601-2) where grey is wanted. A photograph is turned as its camera says.
+    Of several pictures in one file the first is taken.
 
     Args:
         path: Of a file that Pillow reads; of ``stored`` bytes what they are called.
@@ -163,7 +168,7 @@ def unpack(opened: PillowImage, channels: Channels, where: str) -> Picture:
         if deep.min() < 0 or deep.max() > 65535:
             remedy = "save it with 8 or 16 bits per pixel"
             raise UserError("its pixels have 32 bits, which say nothing of what is white", remedy, where)
-        pixels = torch.from_numpy(deep[None] / 65535)
+        pixels = torch.from_numpy((deep[None] / 257).round() / 255)
     else:
         if opened.has_transparency_data:
             layered = opened.convert("RGBA")
@@ -247,6 +252,17 @@ def list_pictures(folder: str | Path) -> list[Path]:
 def folders_in(place: Path) -> list[Path]:
     """The folders in a folder, by name; hidden ones do not count."""
     return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def stores_dataset(source: str) -> bool:
+    """Whether a folder is a stored Hugging Face dataset: Parquet or Arrow files, or pictures with a table ``metadata``.
+
+    Args:
+        source: ``~`` is expanded.
+    """
+    place = Path(source).expanduser()
+    tables = (p for p in place.rglob("*") if p.suffix in (".parquet", ".arrow") or p.name in _METADATA)
+    return place.is_dir() and any(tables)
 
 
 def _folders(names: Sequence[str]) -> str:

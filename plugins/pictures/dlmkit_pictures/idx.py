@@ -16,6 +16,7 @@ from torch import Tensor
 from dlmkit.data.hub import load_splits
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError
+from dlmkit_pictures.files import stores_dataset
 
 __all__ = ["FILES", "mnist_splits", "read_idx", "read_mnist"]
 
@@ -64,7 +65,7 @@ def read_mnist(source: str) -> dict[str, tuple[Tensor, Tensor]]:
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
-        if any(folder.rglob("*.parquet")):
+        if stores_dataset(source):
             return _hub(str(folder))
         return {part: _part(folder, part) for part in FILES}
     if folder.exists() or source.startswith((".", "/", "~")):

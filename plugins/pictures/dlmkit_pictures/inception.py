@@ -32,7 +32,7 @@ def inception_distance(weights: str, where: str) -> FrechetInceptionDistance:
         | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)
 
     Args:
-        weights: The file that torch-fidelity publishes, ``pt_inception-2015-12-05-6726825d.pth``, or ``download``.
+        weights: The file that torch-fidelity publishes, ``weights-inception-2015-12-05-6726825d.pth``, or ``download``.
         where: The option that names them, for the error.
 
     Raises:

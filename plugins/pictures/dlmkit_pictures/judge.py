@@ -114,7 +114,14 @@ class Judge:
             return features, torch.softmax(self.classes(features), dim=1)
 
     def accuracy(self, pictures: Tensor, labels: Tensor) -> float:
-        """The share of real pictures that it tells rightly: how far it can be trusted."""
+        """The share of pictures that it takes for what they are to be.
+
+        Of real ones it says how far the judge can be trusted, of made ones how many are as they were asked for.
+
+        Args:
+            pictures: (N, C, H, H), from 0 to 1.
+            labels: (N,), int64.
+        """
         return float((self.look(pictures)[1].argmax(1) == labels.cpu()).float().mean())
 
     def verdict(self, made: Tensor, real: Tensor) -> Verdict:

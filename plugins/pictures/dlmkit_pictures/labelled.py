@@ -15,7 +15,7 @@ from torch import Tensor
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, at_least, did_you_mean
-from dlmkit_pictures.files import Channels, Picture, folders_in, list_pictures, read_picture, squared
+from dlmkit_pictures.files import Channels, Picture, folders_in, list_pictures, read_picture, squared, stores_dataset
 from dlmkit_pictures.paired import dataset_pictures, split_folders
 from dlmkit_pictures.pictures import ReadPictures
 
@@ -26,9 +26,6 @@ __all__ = ["LabelledPictures"]
 
 _PICTURE, _LABEL = ("image", "img"), ("label", "labels", "fine_label")
 """What the columns of a dataset may be called."""
-
-_STORED = (".parquet", ".arrow", ".csv", ".jsonl")
-"""Endings of files that make a folder a dataset."""
 
 _CLASSES = "put pictures into a folder for each class, train/CLASS and test/CLASS"
 
@@ -46,7 +43,8 @@ class LabelledPictures(ReadPictures):
         source: The name of a Hugging Face dataset, or a folder.
         image_size: Pixels S along one side.
         picture_channels: 1 for grey, 3 for colour.
-        val_size: Training pictures that are kept for validation, where it has no set of its own.
+        val_size: Training pictures that are kept for validation where it has no set of its own, and as many for the
+            test where that has none.
         batch_size: Pictures in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
 
@@ -77,8 +75,7 @@ class LabelledPictures(ReadPictures):
 
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """Pictures (N, C, S, S) and their classes."""
-        place = Path(self.source).expanduser()
-        if place.is_dir() and not any(path.suffix in _STORED for path in place.rglob("*")):
+        if Path(self.source).expanduser().is_dir() and not stores_dataset(self.source):
             found = self._of_folders(split_folders(self.source))
         else:
             remedy = "give a dataset's name or a folder as data.source, or check the connection"

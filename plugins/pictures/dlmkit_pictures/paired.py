@@ -25,6 +25,7 @@ from dlmkit_pictures.files import (
     list_pictures,
     read_picture,
     squared,
+    stores_dataset,
 )
 from dlmkit_pictures.pairs import PicturePairs
 
@@ -70,7 +71,8 @@ class PairedPictures(PicturePairs):
         shift: Move each training pair by up to so many pixels to any side; the edge's pixels fill what is laid bare.
 
     Raises:
-        UserError: If a share or the side makes no sense.
+        UserError: If a share, the side or the shift makes no sense; and, when the pairs are first needed, if they
+            cannot be read.
     """
 
     def __init__(
@@ -137,14 +139,13 @@ class PairedPictures(PicturePairs):
 
     def _pairs(self) -> dict[Split, Iterable[_Pair]]:
         """The pairs of each split that there is, read one by one."""
-        source = Path(self.source).expanduser()
         if self.target is not None:
             ones, others = split_folders(self.source), split_folders(self.target)
             if ones.keys() != others.keys():
                 what = f"it is divided into {', '.join(ones)}, and {self.target} into {', '.join(others)}"
                 raise UserError(what, "divide both alike", self.source)
             return {split: self._of_folders(folder, others[split]) for split, folder in ones.items()}
-        if source.is_dir() and not any(source.rglob("*.parquet")):
+        if Path(self.source).expanduser().is_dir() and not stores_dataset(self.source):
             return {split: self._of_sheets(folder) for split, folder in split_folders(self.source).items()}
         found = splits_with_train(self.source, _REMEDY)
         return {split: self._of_rows(rows) for split, rows in found.items()}
@@ -188,10 +189,7 @@ def split_folders(folder: str) -> dict[Split, Path]:
     """The folders ``train``, ``val`` and ``test`` in a folder as far as there are such, or else itself as ``train``.
 
     Args:
-        folder: ``~`` is expanded.
-
-    Raises:
-        UserError: If there is no such folder.
+        folder: ``~`` is expanded; it need not be there.
     """
     place = Path(folder).expanduser()
     inner = {path.name: path for path in folders_in(place)} if place.is_dir() else {}

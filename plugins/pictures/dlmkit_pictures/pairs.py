@@ -15,6 +15,7 @@ from dlmkit.data.examples import Examples
 from dlmkit.data.module import Batch, Split
 from dlmkit.errors import at_least
 from dlmkit_pictures.fidelity import fidelity
+from dlmkit_pictures.files import luminance
 
 __all__ = ["PicturePairs", "as_channels"]
 
@@ -90,7 +91,7 @@ class PicturePairs(Examples):
 
 
 def as_channels(pictures: Tensor, channels: int) -> Tensor:
-    """Pictures (N, C, S, S) with another number of channels: grey repeated, or the mean of the colours.
+    """Pictures (N, C, S, S) with another number of channels: grey repeated, or the luminance of the colours.
 
     Args:
         pictures: Of any range.
@@ -98,7 +99,7 @@ def as_channels(pictures: Tensor, channels: int) -> Tensor:
     """
     if pictures.shape[1] == channels:
         return pictures
-    return pictures.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1)
+    return luminance(pictures) if channels == 1 else pictures.expand(-1, channels, -1, -1)
 
 
 def _nearest(pictures: Tensor, known: Tensor) -> Tensor:

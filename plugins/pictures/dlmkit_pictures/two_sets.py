@@ -15,7 +15,16 @@ from torch import Tensor
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Batch, Split
 from dlmkit.errors import UserError
-from dlmkit_pictures.files import Channels, Picture, appended, as_bytes, list_pictures, read_picture, squared
+from dlmkit_pictures.files import (
+    Channels,
+    Picture,
+    appended,
+    as_bytes,
+    list_pictures,
+    read_picture,
+    squared,
+    stores_dataset,
+)
 from dlmkit_pictures.paired import check_side_and_shares, dataset_pictures, shares, split_folders
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.unpaired import Unpaired
@@ -52,7 +61,8 @@ class UnpairedPictures(Unpaired):
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
 
     Raises:
-        UserError: If a share or the side makes no sense.
+        UserError: If a share or the side makes no sense, or the one folder is a folder of pictures; and, when the
+            pictures are first needed, if they cannot be read.
     """
 
     def __init__(
@@ -71,7 +81,7 @@ class UnpairedPictures(Unpaired):
     ) -> None:
         super().__init__(batch_size, num_workers)
         check_side_and_shares(side, val_share, test_share, "pictures")
-        if b is None and Path(a).expanduser().is_dir() and not any(Path(a).expanduser().rglob("*.parquet")):
+        if b is None and Path(a).expanduser().is_dir() and not stores_dataset(a):
             raise UserError("there is one folder, of look a alone", "name that of look b as data.b", a)
         self.places = (a, b)
         self.columns, self.disjoint, self.edge = columns, disjoint, side

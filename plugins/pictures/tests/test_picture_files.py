@@ -17,6 +17,7 @@ from dlmkit_pictures.files import (
     read_picture,
     square,
     squared,
+    stores_dataset,
     told,
 )
 from PIL import Image
@@ -75,11 +76,12 @@ def test_a_palette_with_a_transparent_colour_lies_on_white_too(save):
     assert changes == () and grey.shape == (1, 1, 2) and grey[0, 0, 0].item() == pytest.approx(100 / 255)
 
 
-def test_sixteen_bits_keep_their_shades(save):
-    shades = np.array([[0, 1, 256, 65535]], np.uint16)
+def test_sixteen_bits_become_eight(save):
+    """By rounding, and not by cutting off what is above 255."""
+    shades = np.array([[0, 128, 256, 32768, 65535]], np.uint16)
     pixels, changes = read_picture(save("deep.png", shades), channels=1)
     assert changes == ("16-bit",)
-    torch.testing.assert_close(pixels[0, 0], torch.tensor([0, 1 / 65535, 256 / 65535, 1]))
+    torch.testing.assert_close(pixels[0, 0], torch.tensor([0, 0, 1 / 255, 128 / 255, 1]))
     assert read_picture(save("deep.tif", shades), channels=3).changes == ("16-bit", "grey")
 
 
@@ -238,3 +240,16 @@ def test_what_was_changed_is_told():
     assert told([("a.png", ()), ("b.png", ())]) == ""
     text = told([("a.png", ()), ("b.png", ("grey", "16-bit")), ("c.png", ("grey",))])
     assert text == "1 of 3 of 16 bits, made 8 (such as b.png); 2 of 3 grey, repeated as colour (such as b.png)"
+
+
+@pytest.mark.parametrize(
+    ("file", "stored"),
+    [("data/train-0.parquet", True), ("data.arrow", True), ("train/metadata.csv", True), ("train/labels.csv", False)],
+)
+def test_which_folder_is_a_stored_dataset(tmp_path, save, file, stored):
+    """A stray table beside pictures does not make a dataset of them."""
+    save("a.png", np.zeros((2, 2), np.uint8))
+    assert not stores_dataset(str(tmp_path)) and not stores_dataset(str(tmp_path / "nowhere"))
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    assert stores_dataset(str(tmp_path)) == stored

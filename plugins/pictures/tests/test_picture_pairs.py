@@ -131,7 +131,9 @@ def test_baselines_are_the_input_and_the_nearest_training_pair():
 def test_channels_can_be_made_others():
     grey, colour = torch.rand(2, 1, 4, 4), torch.rand(2, 3, 4, 4)
     assert torch.equal(as_channels(grey, 3)[:, 2], grey[:, 0]) and as_channels(grey, 1) is grey
-    torch.testing.assert_close(as_channels(colour, 1)[:, 0], colour.sum(1) / 3)
+    torch.testing.assert_close(
+        as_channels(colour, 1)[:, 0], torch.einsum("nchw,c->nhw", colour, torch.tensor([0.299, 0.587, 0.114]))
+    )
 
 
 # ---------- outlines of letters

@@ -3,7 +3,7 @@ r"""Pictures drawn pixel by pixel: naively, and with all that stays the same kep
 :func:`naive` runs the whole net anew for each part of each pixel. :class:`Cached` computes every feature once: when a
 row is begun, the vertical stack over that row, from the few rows that its convolutions look back on; when a pixel is
 drawn, the horizontal stack in one column, from the few columns on its left. Both draw with the same uniform numbers, so
-that they give the same pictures.
+that they give the same pictures but for rounding.
 
 n pictures, C colour channels, H height, W width, R features, L layers, O outputs, G groups: the parts of a pixel that
 are drawn one after the other, U uniform numbers for the draw of one; r how far a layer looks back.

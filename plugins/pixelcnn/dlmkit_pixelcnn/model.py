@@ -107,8 +107,8 @@ class GatedLayer(nn.Module):
         b = W_h * u + W_l a, \qquad z = \tanh(b_f + U_f h) \odot \sigma(b_g + U_g h), \qquad u' = u + W_r z
 
     Here v is the vertical stack, which sees the rows above, u the horizontal one, which sees what is left of the pixel
-    in its row and, through the link :math:`W_l`, what the vertical one sees; h is the condition. The vertical
-    convolution needs no mask: its input is moved down.
+    in its row and, through the link :math:`W_l`, what the vertical one sees; h is the condition. The first layer sees
+    pixels, and has :math:`u' = W_r z`. The vertical convolution needs no mask: its input is moved down.
 
     References:
         | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), figure 2

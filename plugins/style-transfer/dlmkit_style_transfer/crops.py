@@ -37,7 +37,7 @@ class PhotographCrops(DataModule):
 
     Args:
         folder: Of photographs; when left out, the three that scikit-learn and matplotlib install.
-        style: Files, or one that is there without: ``strokes``, ``china``, ``flower``, ``hopper``.
+        style: Files, or names of those that need none: ``strokes``, ``china``, ``flower``, ``hopper``.
         crop: Pixels along one side of a square S.
         style_size: Pixels along the longer side of the styles.
         size: Pixels along the longer side that photographs are brought to at most.

@@ -44,7 +44,7 @@ class ContentAndStyle(DataModule):
         | Image Style Transfer Using Convolutional Neural Networks (Gatys, Ecker & Bethge, 2016)
 
     Args:
-        content: A picture's file, or one that is there without: ``china``, ``flower`` (photographs that scikit-learn
+        content: A picture's file, or one of those that need none: ``china``, ``flower`` (photographs that scikit-learn
             installs), ``hopper`` (a portrait that matplotlib installs), ``strokes`` (a night in strokes of a brush,
             drawn when it is needed).
         style: Files or such names, one or several.
@@ -53,7 +53,7 @@ class ContentAndStyle(DataModule):
             strokes.
 
     Raises:
-        UserError: If a size is too small, or a picture cannot be read.
+        UserError: If a size is not 32 to 8192 pixels, or a picture cannot be read.
     """
 
     def __init__(

@@ -144,8 +144,8 @@ class FastStyleTransfer(StyleTask):
         """Paint a picture.
 
         Args:
-            prompt: Its file, or ``china``, ``flower``, ``hopper``; the photograph that was looked at during training
-                when left out.
+            prompt: Its file, or ``china``, ``flower``, ``hopper``, ``strokes``; when left out, the photograph that was
+                looked at during training.
             n: Of no effect: the net paints a picture in one way only.
             size: Pixels along the longer side that it is brought to first; as it is when left out.
 

@@ -89,10 +89,10 @@ class StyleLosses(nn.Module):
         \frac{\lVert G^l - A_k^l \rVert^2}{\sum_k w_k \lVert A_k^l \rVert^2}
 
     F are the activations of the picture that is made and P those of the content picture; G is the Gram matrix of the
-    former and A_k that of style k, whose weight is w_k. These are equations 1, 4 and 5 of the paper. The factors that
-    they leave open are chosen such that a layer's style loss is 1 for a picture without any activation, and that the
-    content loss counts in mean squares of the style's activations, e. So the two weights mean the same whatever the net
-    is, and no layer counts for more because its numbers are large.
+    former and A_k that of style k, whose weight is w_k. These are equations 1, 4 and 5 of the paper with other factors:
+    a layer's style loss is 1 for a picture without any activation, and the content loss counts in mean squares of the
+    style's activations, e. So the two weights mean the same whatever the net is, and no layer counts for more because
+    its numbers are large.
 
     Several styles cost no more than one: the sum over k is the distance to the mean of the A_k, and how far they are
     from that, which the picture does not change.
