@@ -197,7 +197,7 @@ def test_drawing_leaves_the_mode_and_the_run_s_random_numbers_alone():
         ({"channels": 3, "width": 7}, "width is 7 and must be a multiple of 3"),
         ({"components": 0}, "components is 0; give at least 1"),
         ({"width": 0}, "width is 0; give at least 1"),
-        ({"dropout": 1.0}, "dropout is 1.0; give a fraction"),
+        ({"dropout": 1.0}, "dropout is 1.0; give at least 0 and less than 1"),
     ],
 )
 def test_what_does_not_fit(options, words):
