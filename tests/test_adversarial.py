@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -96,12 +97,53 @@ def test_the_generator_takes_its_turn_once_in_so_many_rounds(fit):
     assert moved == {"generator": [0, 3, 6], "discriminator": list(range(7))}
 
 
-def test_schedules_go_by_rounds(fit):
+@pytest.mark.parametrize("further", [[], ["--model.generator_every=2"]])
+def test_schedules_go_by_rounds(fit, further):
+    """Also that of a network whose turn it is not."""
     words = ["--trainer.max_steps=8", "--trainer.accumulate_grad_batches=2", "--model.lr_scheduler=dlmkit.WarmupCosine"]
-    task = fit(*words, "--model.lr_scheduler.warmup=2")
+    task = fit(*words, "--model.lr_scheduler.warmup=2", *further)
     assert [s.last_epoch for s in task.lr_schedulers()] == [8, 8]
     assert [s.total_steps for s in task.lr_schedulers()] == [8, 8]
     assert all(group["lr"] == 0 for o in task.optimizers() for group in o.param_groups)
+
+
+STEPS = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 2, "gamma": 0.5}}
+
+
+def test_each_network_has_an_optimiser_and_a_schedule_of_its_own(fit):
+    """The generator's stands still and has no schedule; the discriminator's moves and has one."""
+    started = {}
+    remember = watcher(on_train_start=lambda trainer, task: started.update(state(task)))
+    still, own = SGD.replace("1.0", "0.0"), SGD.replace("model.optimizer", "model.discriminator_optimizer")
+    words = [still, own, f"--model.discriminator_lr_scheduler={json.dumps(STEPS)}", "--trainer.max_steps=3"]
+    task = fit(*words, callbacks=[remember])
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in task.optimizers()]
+    assert rates == [0.5, 0.0]  # the discriminator comes first
+    for name in ("discriminator", "generator"):
+        before = {key: value for key, value in started.items() if key.startswith(f"{name}.")}
+        assert same(before, task.state_dict()) == (name == "generator")
+    task = fit(SGD, f"--model.lr_scheduler={json.dumps(STEPS)}", "--trainer.max_steps=3")
+    assert [optimizer.param_groups[0]["lr"] for optimizer in task.optimizers()] == [0.5, 0.5]
+
+
+def test_one_network_may_be_alone(train, fit, weights, monkeypatch):
+    """With a schedule, also over a stop; the other network is not touched."""
+    from dlmkit_tiny.rivals import Rivals
+
+    both = Rivals.players
+    monkeypatch.setattr(Rivals, "players", lambda self: {"generator": both(self)["generator"]})
+    words = ["--model.lr_scheduler=dlmkit.WarmupCosine", "--model.lr_scheduler.total_steps=6"]
+    whole = train("rivals", "--trainer.max_steps=6", *words, name="whole")
+    part = train("rivals", "--trainer.max_steps=3", *words, name="part")
+    train("--resume", part, "--trainer.max_steps=6")
+    assert same(weights(whole), weights(part))
+    started = {}
+    remember = watcher(on_train_start=lambda trainer, task: started.update(state(task)))
+    task = fit(*words, "--trainer.max_steps=2", callbacks=[remember])
+    moved = {
+        name.partition(".")[0] for name, value in task.state_dict().items() if not torch.equal(value, started[name])
+    }
+    assert moved == {"generator"} and task.trainer.global_step == 2
 
 
 def test_a_schedule_that_waits_for_a_plateau_is_refused(command):
@@ -274,8 +316,12 @@ def test_accumulated_gradients_are_those_of_the_whole_group(fit, scaled):
 
 
 def test_mixed_precision(fit):
-    task = fit("--trainer.precision=bf16-mixed", "--trainer.max_steps=3", "--trainer.gradient_clip_val=1")
-    assert all(torch.isfinite(p).all() for p in task.parameters())
+    started = {}
+    remember = watcher(on_train_start=lambda trainer, task: started.update(state(task)))
+    words = ["--trainer.precision=bf16-mixed", "--trainer.max_steps=3", "--trainer.gradient_clip_val=1"]
+    task = fit(*words, callbacks=[remember])
+    for name, parameter in task.named_parameters():
+        assert torch.isfinite(parameter).all() and not torch.equal(parameter, started[name]), name
 
 
 # ---------- runs

@@ -546,6 +546,20 @@ def test_training_state_that_is_not_saved(plugin: Plugin) -> None:
     assert all("belongs into buffers, or into on_save_checkpoint" in line for line in found)
 
 
+def test_what_a_task_keeps_and_does_not_take_up(plugin: Plugin) -> None:
+    kept = """    seen = 0
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.seen += 1
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["seen"], checkpoint["clock"] = self.seen, float(id(checkpoint))
+
+"""
+    found = advice(run_checks.resumes_exactly, plugin(("    def loss", kept + "    def loss"))).splitlines()
+    assert len(found) == 3 and "resumed, the run ends with another seen: 6 and 4" in found[0]
+
+
 def test_position_that_is_lost(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
     def forgetful(self: ResumableLoader, state: dict[str, Any]) -> None:
         self.positions.epoch = state["epoch"]

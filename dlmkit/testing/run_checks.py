@@ -28,6 +28,7 @@ __all__ = ["difference", "recipe_trains", "resumes_exactly", "same_seed_same_res
 
 _FILES = ("config.yaml", "recipe.yaml", "provenance.json", "metrics.csv", "checkpoints/last.ckpt", "summary.json")
 _COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "global_step")
+_OTHERS = {"epoch", "loops", "callbacks", "pytorch-lightning_version", "hyper_parameters", "hparams_name"}
 _STATE = "what training carries from step to step belongs into buffers, or into on_save_checkpoint and its counterpart"
 _POSITION = "let the data module be a dlmkit.DataModule: the position of another's loader is not in the checkpoint"
 _DRAWS = "draw random numbers from torch, NumPy or random only, and in a data module from self.seed, epoch and index"
@@ -189,12 +190,15 @@ def difference(one: Path, other: Path) -> str | None:
         other: Another one.
 
     Returns:
-        The first parameter or state that is not equal bit for bit and by how much; None if all are.
+        The first parameter or state that is not equal bit for bit and by how much; None if all are. What a task keeps
+        in the checkpoint itself belongs to it, but for single floats, which may be clocks.
     """
     from dlmkit.engine import read_checkpoint
 
     a, b = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (one, other))
-    return next((text for key in _COMPARED for text in _differences(a.get(key), b.get(key), key)), None)
+    own = sorted((a.keys() | b.keys()) - _OTHERS - set(_COMPARED))  # what the task keeps
+    keys = [*_COMPARED, *(key for key in own if not isinstance(a.get(key), float))]  # such as a clock's seconds
+    return next((text for key in keys for text in _differences(a.get(key), b.get(key), key)), None)
 
 
 def _differences(a: Any, b: Any, name: str) -> Iterator[str]:
