@@ -61,10 +61,17 @@ def test_the_game_of_the_slide_saturates_where_the_other_does_not():
         assert gradient.item() == pytest.approx(slope, rel=1e-4)
 
 
-def test_losses_of_very_sure_discriminators_are_finite():
-    for name in OBJECTIVES:
-        sure = OBJECTIVES[name]().discriminator(torch.tensor([1e4]), torch.tensor([-1e4]))
-        assert torch.isfinite(sure) and torch.isfinite(OBJECTIVES[name]().generator(torch.tensor([-1e4])))
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_losses_of_very_sure_discriminators_are_finite(name, sign):
+    """Whether they are right or wrong; and so are the gradients."""
+    real, made = (torch.tensor([side * sign * 1e4], requires_grad=True) for side in (1, -1))
+    for loss, given in (
+        (OBJECTIVES[name]().discriminator(real, made), (real, made)),
+        (OBJECTIVES[name]().generator(made), (made,)),
+    ):
+        gradients = torch.autograd.grad(loss, given)
+        assert torch.isfinite(loss) and all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_the_penalty_of_a_linear_critic_is_known():
@@ -197,20 +204,27 @@ def test_everything_is_shown(task, tmp_path):
 def test_a_game_without_probabilities_is_drawn_without_them():
     for name, label in (("non-saturating", "D = σ(d)"), ("wasserstein", "d, the"), ("hinge", "d, the")):
         game = GAN(channels=1, side=8, latent_size=6, width=4, objective=name).eval()
-        said = game.discriminator_loss({"picture": torch.rand(8, 1, 8, 8)})[1]["real_output"]
-        logits = game.discriminator(torch.rand(8, 1, 8, 8))
-        assert (0 < float(said) < 1) or name != "non-saturating"
+        real, z = torch.rand(8, 1, 8, 8), torch.randn(8, 6)
+        game.noise = lambda *size, z=z: z
+        with torch.no_grad():
+            said = game.discriminator_loss({"picture": real})[1]
+        for key, pictures in (("real_output", real), ("made_output", game(z))):
+            logits = game.discriminator(pictures).detach()
+            expected = logits.sigmoid() if name == "non-saturating" else logits
+            torch.testing.assert_close(said[key], expected.mean())
         game._outputs = [(0, 3.0, -3.0), (10, 40.0, 2.0)]
         ax = game.outputs_figure().axes[0]
         assert ax.get_ylabel().startswith(label)
         assert (ax.get_ylim()[1] > 40) == (name != "non-saturating")
-        assert logits.shape == (8,)
 
 
 def test_the_penalty_is_part_of_a_critics_loss_in_training():
     torch.manual_seed(0)
     options = {"objective": "wasserstein", "normalisation": "none", "penalty": 7.0}
     game = GAN(channels=1, side=8, latent_size=6, width=4, **options).train()
+    for parameter in game.discriminator.parameters():
+        nn.init.normal_(parameter, std=0.3)  # so that what it says counts beside the penalty
+    game._stands_for = 0, 1  # as in a run, where the draws follow from the batch
     real = torch.rand(8, 1, 8, 8)
     game._begin(0)
     loss, said = game.discriminator_loss({"picture": real})
@@ -218,12 +232,13 @@ def test_the_penalty_is_part_of_a_critics_loss_in_training():
     made = game(game.noise(8, 6))
     mix = torch.special.ndtr(game.noise(8, 1, 1, 1))
     penalty = gradient_penalty(game.discriminator, real, made, mix)
-    assert float(penalty.detach()) > 0.1
+    assert float(penalty.detach()) > 0.1 and abs(said["made_output"] - said["real_output"]) > 0.1
     expected = said["made_output"] - said["real_output"] + 7 * penalty
-    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
     game.penalty = 0.0
     game._begin(0)
-    assert abs(float(game.discriminator_loss({"picture": real})[0].detach())) < float(loss.detach()) / 2
+    unpunished = game.discriminator_loss({"picture": real})[0]
+    torch.testing.assert_close(unpunished, said["made_output"] - said["real_output"], rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_judged_are_the_averaged_weights(tmp_path):
@@ -235,9 +250,15 @@ def test_what_is_judged_are_the_averaged_weights(tmp_path):
     from dlmkit import GeneratorAveraging
 
     judged, weights = [], []
-    norms = []
+    norms, said = [], []
 
     class Looking(GAN):
+        def discriminator_loss(self, batch):
+            loss, metrics = super().discriminator_loss(batch)
+            if self.training:
+                said.append((self.global_step, float(metrics["real_output"]), float(metrics["made_output"])))
+            return loss, metrics
+
         def _judge(self, stage):
             judged.append(self.generator.layers[0].weight.detach().clone())
             first = self.discriminator.layers[0]
@@ -263,7 +284,7 @@ def test_what_is_judged_are_the_averaged_weights(tmp_path):
     average = weights[0]  # the first update is taken as it is
     for later in weights[1:]:
         average = 0.5 * average + 0.5 * later
-    assert len(judged) == 1
+    assert len(judged) == 1 and task._outputs == said[:1]  # of every tenth step
     torch.testing.assert_close(judged[0], average)
     assert norms == pytest.approx([1, 1], abs=1e-5)  # they are not averaged, so σ is right
     assert not torch.allclose(judged[0], weights[-1], rtol=1e-3)
@@ -338,6 +359,31 @@ def test_the_inception_distance_is_asked_for_before_training_and_given_by_the_te
     seed_everything(0)
     task = GAN(1, 8, latent_size=4, width=8, inception="some.pth", inception_pictures=300)
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
-    found = trainer.test(task, datamodule=Digits(), verbose=False)[0]
-    assert found["test/fid"] > 1e-3
+    data = Digits()
+    found = trainer.test(task, datamodule=data, verbose=False)[0]
+    metric = FrechetInceptionDistance(net, normalize=True)
+    z = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for pictures, real in ((data.table("test")[0][:300], True), (task.eval()(z), False)):
+            metric.update(pictures.expand(-1, 3, -1, -1), real=real)
+    assert found["test/fid"] == pytest.approx(float(metric.compute()), rel=1e-3)
     assert asked == [("some.pth", "model.inception")] * 2  # when the trainer began, and at the end
+
+
+def test_the_judge_looks_at_what_is_made_and_sees_where_the_modes_have_collapsed(tmp_path):
+    from dlmkit_pictures.digits import Digits
+    from lightning.pytorch import Trainer
+
+    torch.manual_seed(0)
+    task, data = GAN(1, 8, latent_size=4, width=8), Digits()
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    found = trainer.test(task, datamodule=data, verbose=False)[0]
+    with torch.no_grad():
+        verdict = data.judge.verdict(task.eval()(task.fixed), data.table("test")[0])
+    for name, value in verdict._asdict().items():
+        assert found[f"test/{name}"] == pytest.approx(value, rel=1e-4), name
+    seven = data.table("train")[0][data.table("train")[1] == 7][0]
+    task.generator.forward = lambda z: seven.expand(len(z), -1, -1, -1)
+    collapsed = trainer.test(task, datamodule=data, verbose=False)[0]
+    assert collapsed["test/coverage"] < 0.15 and collapsed["test/confidence"] > 0.9
+    assert collapsed["test/distance"] > 10 * data.judge.verdict(*(data.table(s)[0] for s in ("train", "test"))).distance
