@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
+from dlmkit_pictures.fidelity import fidelity
 from dlmkit_pix2pix.model import PATCHES, PatchDiscriminator, UNet, receptive_field
 from dlmkit_pix2pix.task import Pix2Pix
 from PIL import Image
@@ -22,6 +24,13 @@ def plain(net):
             if isinstance(child, nn.InstanceNorm2d):
                 setattr(module, name, nn.Identity())
     return net.double()
+
+
+@pytest.fixture
+def in_double():
+    torch.set_default_dtype(torch.double)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def softplus(x):
@@ -94,23 +103,20 @@ def test_the_connection_at_full_size_is_local_and_the_way_down_sees_everything()
 
 
 def test_noise_drops_half_of_the_values_and_doubles_the_rest():
-    net = UNet(1, 1, 16, width=4)
-    seen = {}
-
-    def keep(name):
-        return lambda module, args, out: seen.setdefault(name, []).append(out)
-
-    def before(module, args):
-        seen.setdefault("next", []).append(args[0])
-
-    net.up[0].register_forward_hook(keep("first"))
-    net.up[1].register_forward_pre_hook(before)
+    """In the first three levels of the decoder, each with its part of the numbers; the last one is left as it is."""
+    net = UNet(1, 1, 32, width=4)
+    made, taken = {}, {}
+    for level, step in enumerate(net.up):
+        step.register_forward_hook(lambda module, args, out, level=level: made.update({level: out}))
+        step.register_forward_pre_hook(lambda module, args, level=level: taken.update({level: args[0]}))
     z = torch.randn(1, net.noise_size)
-    net(torch.rand(1, 1, 16, 16), z)
-    count, size, _ = net.dropped[0]
-    mask = (z[:, : count * size * size] > 0).view(1, count, size, size)
-    torch.testing.assert_close(seen["next"][0][:, :count], seen["first"][0] * mask * 2)
-    assert sum(math.prod(shape) for shape in net.dropped) == net.noise_size
+    net(torch.rand(1, 1, 32, 32), z)
+    assert len(net.dropped) == 3 and sum(math.prod(shape) for shape in net.dropped) == net.noise_size
+    parts = z.split([math.prod(shape) for shape in net.dropped], dim=1)
+    for level, (part, shape) in enumerate(zip(parts, net.dropped, strict=True)):
+        mask = (part > 0).view(1, *shape)
+        torch.testing.assert_close(taken[level + 1][:, : shape[0]], made[level] * mask * 2)
+    assert torch.equal(taken[4][:, : made[3].shape[1]], made[3])
 
 
 # ---------- the discriminator
@@ -157,7 +163,7 @@ def test_the_discriminator_is_that_of_the_paper():
 @pytest.fixture
 def task():
     torch.manual_seed(0)
-    return Pix2Pix(1, 3, 16, width=4, patch=16).eval()
+    return Pix2Pix(1, 3, 16, width=4, patch=16, l1=3, adversary=0.5).eval()
 
 
 @pytest.fixture
@@ -175,7 +181,7 @@ def test_the_losses_are_their_formulas(task, batch):
     real = task.discriminator(batch["input"], batch["target"]).flatten().tolist()
     pixels = zip((2 * made - 1).flatten().tolist(), (2 * batch["target"] - 1).flatten().tolist(), strict=True)
     distance = np.mean([abs(a - b) for a, b in pixels])
-    assert loss.item() == pytest.approx(np.mean([softplus(-d) for d in fake]) + 100 * distance, rel=1e-5)
+    assert loss.item() == pytest.approx(0.5 * np.mean([softplus(-d) for d in fake]) + 3 * distance, rel=1e-5)
     assert metrics["l1"].item() == pytest.approx(distance / 2, rel=1e-5)
     loss, metrics = task.discriminator_loss(batch)
     expected = (np.mean([softplus(-d) for d in real]) + np.mean([softplus(d) for d in fake])) / 2
@@ -210,10 +216,40 @@ def test_every_parameter_has_a_gradient_in_its_player_s_turn_and_the_generator_n
             assert all(g is None for g in yours)
 
 
-def test_figures_of_the_validation(task, batch):
+def test_figures_of_the_validation(task, batch, monkeypatch):
+    """They are of what is made of the input, compared with the truth; each picture counts as much."""
+    z = torch.randn(4, task.generator.noise_size)
+    monkeypatch.setattr(task, "noise", lambda *size: z)
     _, metrics = task.loss(batch)
-    assert {"psnr", "ssim", "l1", "detail", "generator_loss", "discriminator_loss"} <= set(metrics)
-    assert metrics["psnr"][1] == 4
+    near = fidelity(task(batch["input"], z), batch["target"])
+    assert set(metrics) == {*near, "generator_loss", "discriminator_loss", "real_output", "made_output"}
+    for name, each in near.items():
+        torch.testing.assert_close(metrics[name][0], each.mean())
+        assert metrics[name][1] == 4
+
+
+def test_two_processes_have_the_gradient_of_one(in_double):
+    def gradients(part, rank, world):
+        copied = copy.deepcopy(whole_task)
+        copied._stands_for = rank, world
+        found = {}
+        for player in copied.players():
+            loss, _ = copied.player_loss(player, part)
+            names, parameters = zip(*getattr(copied, player).named_parameters(), strict=True)
+            each = torch.autograd.grad(loss, parameters)
+            found |= {f"{player}.{name}": gradient for name, gradient in zip(names, each, strict=True)}
+        return found
+
+    torch.manual_seed(0)
+    whole_task = Pix2Pix(1, 3, 16, width=4, patch=16).train()
+    whole_batch = {"input": torch.rand(4, 1, 16, 16), "target": torch.rand(4, 3, 16, 16)}
+    whole = gradients(whole_batch, 0, 1)
+    first, second = (
+        gradients({name: tensor.chunk(2)[rank] for name, tensor in whole_batch.items()}, rank, 2) for rank in (0, 1)
+    )
+    assert not torch.allclose(first["generator.up.0.1.weight"], whole["generator.up.0.1.weight"])
+    for name, gradient in whole.items():
+        torch.testing.assert_close((first[name] + second[name]) / 2, gradient, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +270,8 @@ def test_bad_numbers(options, message):
 @pytest.mark.parametrize(("patch", "least"), [(1, 2), (16, 6), (34, 12), (70, 24), (142, 48), (286, 96)])
 def test_the_smallest_picture_for_a_patch(patch, least):
     """One more halving would leave nothing to look at; the message says so before a pass would fail."""
-    assert PatchDiscriminator(1, patch, 2, side=least)(torch.rand(2, 1, least, least)).shape[1:] >= (1, 1)
+    told = PatchDiscriminator(1, patch, 2, side=least)(torch.rand(2, 1, least, least))
+    assert told.ndim == 3 and min(told.shape[1:]) >= 1
     with pytest.raises(ValueError, match=f"a patch of {patch} pixels needs pictures of {least} or more"):
         PatchDiscriminator(1, patch, 2, side=least - 1)
     with pytest.raises((ValueError, RuntimeError)):
