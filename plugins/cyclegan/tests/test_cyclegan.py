@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,15 @@ from PIL import Image
 from torch import nn
 
 from dlmkit.errors import UserError
+from dlmkit.tasks.task import with_metrics
+
+
+@pytest.fixture
+def in_double():
+    torch.set_default_dtype(torch.double)
+    yield
+    torch.set_default_dtype(torch.float32)
+
 
 # ---------- the generator
 
@@ -133,7 +143,13 @@ def test_processes_together_exchange_what_one_does(monkeypatch):
             monkeypatch.setattr(task, "_trainer", Processes(rank if rank < 2 else 0, world))
             monkeypatch.setattr(task, "noise", lambda *size, part=part, numbers=numbers: numbers[part])
             gathered = iter((everyone[world], numbers_of[world]))
-            monkeypatch.setattr(task, "all_gather", lambda tensor, gathered=gathered: next(gathered))
+
+            def gather(tensor, gathered=gathered, rank=rank):
+                whole = next(gathered)
+                assert torch.equal(tensor, whole[rank])  # what this process gives is its part
+                return whole
+
+            monkeypatch.setattr(task, "all_gather", gather)
             parts.append(task._exchanged("a", made[part]))
         assert torch.equal(torch.cat(parts[:2]), parts[2])
         assert torch.equal(tasks[0].replay["a"].pictures, tasks[2].replay["a"].pictures)
@@ -147,7 +163,7 @@ def test_processes_together_exchange_what_one_does(monkeypatch):
 @pytest.fixture
 def task():
     torch.manual_seed(0)
-    return CycleGAN(1, 1, 8, width=2, halvings=1, blocks=1, patch=1, identity=5.0, buffer=4)
+    return CycleGAN(1, 1, 8, width=2, halvings=1, blocks=1, patch=1, cycle=3.0, identity=7.0, buffer=4)
 
 
 @pytest.fixture
@@ -167,7 +183,7 @@ def test_the_generators_loss_is_its_formula(task, batch):
     expected = sum(mean((told - 1) ** 2) for told in there)
     cycles = [mean((back(forth(a)) - a).abs()), mean((forth(back(b)) - b).abs())]
     same = [mean((forth(b) - b).abs()), mean((back(a) - a).abs())]
-    expected += 10 * 2 * sum(cycles) + 5 * 2 * sum(same)
+    expected += 3 * 2 * sum(cycles) + 7 * 2 * sum(same)
     loss, metrics = task.generators_loss(batch)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert [metrics[n].item() for n in ("cycle_a", "cycle_b")] == pytest.approx(cycles, rel=1e-5)
@@ -218,7 +234,33 @@ def test_every_parameter_has_a_gradient_in_its_player_s_turn_and_the_generators_
 def test_without_a_buffer_new_pictures_are_shown(batch):
     task = CycleGAN(1, 1, 8, width=2, halvings=1, blocks=1, patch=1, buffer=0)
     task.generators_loss(batch)
-    assert len(task.replay) == 0 and torch.isfinite(task.discriminators_loss(batch))
+    made = {look: pictures.clone() for look, pictures in task._made.items()}
+    expected = 0.0
+    for look in "ab":
+        d = task.discriminators[look]
+        expected += (mean((d(batch[look]) - 1) ** 2) + mean(d(made[look]) ** 2)) / 2
+    assert len(task.replay) == 0 and task.discriminators_loss(batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_processes_have_the_gradient_of_one(in_double):
+    def gradients(part):
+        copied = copy.deepcopy(whole_task)
+        found = {}
+        for player in copied.players():
+            loss, _ = with_metrics(copied.player_loss(player, part))
+            names, parameters = zip(*getattr(copied, player).named_parameters(), strict=True)
+            each = torch.autograd.grad(loss, parameters)
+            found |= {f"{player}.{name}": gradient for name, gradient in zip(names, each, strict=True)}
+        return found
+
+    torch.manual_seed(0)
+    whole_task = CycleGAN(1, 1, 8, width=2, halvings=1, blocks=1, patch=1, identity=5.0).train()
+    whole_batch = {look: torch.rand(4, 1, 8, 8) for look in "ab"}
+    whole = gradients(whole_batch)
+    first, second = (gradients({look: t.chunk(2)[rank] for look, t in whole_batch.items()}) for rank in (0, 1))
+    assert not torch.allclose(first["generators.ab.layers.1.weight"], whole["generators.ab.layers.1.weight"])
+    for name, gradient in whole.items():
+        torch.testing.assert_close((first[name] + second[name]) / 2, gradient, rtol=1e-6, atol=1e-9)
 
 
 def test_looks_of_other_channels():
@@ -290,6 +332,8 @@ def test_the_learning_rate_is_constant_and_then_a_line():
         schedule.step()
     assert rates == pytest.approx([2, 2, 2, 2, 2, 2, 1.6, 1.2, 0.8, 0.4, 0])
     assert not {"constant", "total_steps"} & set(schedule.state_dict())
+    early = LinearDecay(optimizer, constant=0.25, total_steps=8)
+    assert [early.factor(s) for s in range(9)] == pytest.approx([1, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0])
     endless = LinearDecay(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0))
     assert [endless.factor(s) for s in (0, 10**6)] == [1, 1]
     assert LinearDecay(optimizer, constant=1.0, total_steps=4).factor(3) == 1
@@ -330,6 +374,12 @@ def test_everything_is_shown(task, batch, tmp_path):
     with torch.no_grad():
         shown = task.show(batch | {"a_truth": batch["b"]})
     assert list(shown) == ["a-b-a", "b-a-b", "training"]
+    forth, back = task.generators["ab"], task.generators["ba"]
+    for way, (one, other), look in (("ab", (forth, back), "a"), ("ba", (back, forth), "b")):
+        given, made, returned = task._there_and_back(batch[look], way).values()
+        assert torch.equal(given, batch[look])
+        torch.testing.assert_close(made, one(given))
+        torch.testing.assert_close(returned, other(one(given)))
     labels = [label.get_text() for label in shown["a-b-a"].figure.axes[0].get_yticklabels()]
     assert labels == ["A", "A → B", "A → B → A", "truth"]
     for name, item in shown.items():
