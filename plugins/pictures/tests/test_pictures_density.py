@@ -51,6 +51,9 @@ def test_two_neighbours_by_loops(sets):
 def test_many_levels_are_joined_for_neighbours_only():
     train, test = (torch.randint(256, (n, 1, 8, 8)) for n in (50, 10))
     assert neighbour_nats(train, test, 256) == pytest.approx(64 * math.log(256), rel=0.02)  # nothing to be learnt
+    # Pictures of shades that lie near each other: two such neighbours as they are have hardly been seen together.
+    shades = [16 * torch.randint(16, (n, 1, 1, 1)) + torch.randint(16, (n, 1, 8, 8)) for n in (200, 10)]
+    assert neighbour_nats(*shades, 256) < 0.75 * 64 * math.log(256)
 
 
 def test_the_baselines_of_the_digits():

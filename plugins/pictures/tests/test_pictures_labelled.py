@@ -38,6 +38,44 @@ def test_classes_are_folders(folder):
     assert not kept & {tuple(p[:, 0, 0].tolist()) for p in data.table("train")[0]}
 
 
+def test_without_a_test_set_others_are_kept_for_it_than_for_validation(folder):
+    shutil.rmtree(folder / "test")
+    data = LabelledPictures(str(folder), image_size=8, val_size=3, batch_size=2)
+    kept = [{tuple(p[:, 0, 0].tolist()) for p in data.table(split)[0]} for split in ("train", "val", "test")]
+    assert [len(each) for each in kept] == [6, 3, 3] and len(set.union(*kept)) == 12
+
+
+@pytest.mark.parametrize(("picture", "label"), [("image", "label"), ("img", "fine_label")])
+def test_classes_are_a_column_of_a_dataset(tmp_path, monkeypatch, picture, label):
+    """A hub's dataset is read by the same way as one that is stored in a folder."""
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as Pictures
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    features = Features({picture: Pictures(), label: ClassLabel(names=["cat", "dog"])})
+    for split, count in (("train", 8), ("test", 4)):
+        rows = [Image.new("RGB", (8, 8), (100 * (k % 2), 10 * k, 50)) for k in range(count)]
+        columns = {picture: rows, label: [k % 2 for k in range(count)]}
+        (tmp_path / "stored").mkdir(exist_ok=True)
+        Dataset.from_dict(columns, features).to_parquet(tmp_path / "stored" / f"{split}-0.parquet")
+    data = LabelledPictures(str(tmp_path / "stored"), image_size=8, val_size=2, batch_size=2)
+    assert [data.size(split) for split in ("train", "val", "test")] == [6, 2, 4] and data.num_classes == 2
+    for split in ("train", "val", "test"):
+        pictures, labels = data.table(split)
+        assert torch.equal((pictures[:, 0, 0, 0] * 255).round().long(), 100 * labels)
+    assert [round(p[1, 0, 0].item() * 255) for p in data.table("test")[0]] == [0, 10, 20, 30]
+
+
+def test_a_dataset_without_the_columns(tmp_path, monkeypatch):
+    from datasets import Dataset
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    (tmp_path / "stored").mkdir()
+    Dataset.from_dict({"text": ["a", "b"]}).to_parquet(tmp_path / "stored" / "train-0.parquet")
+    with pytest.raises(UserError, match="its train split has 2 rows of text; give a dataset with the columns image"):
+        LabelledPictures(str(tmp_path / "stored")).table("train")
+
+
 def test_grey_is_what_is_asked_for(folder):
     data = LabelledPictures(str(folder), image_size=4, picture_channels=1, val_size=4, batch_size=2)
     assert data.table("test")[0].shape == (6, 1, 4, 4)

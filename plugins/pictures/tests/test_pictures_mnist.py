@@ -53,9 +53,11 @@ def test_the_shades_are_those_of_the_files(folder):
 
 def test_ink_follows_from_the_rule(folder):
     data = BinarisedMNIST(str(folder), val_size=10, binarisation_seed=7, batch_size=5)
-    shades = read_mnist(str(folder))["test"][0].numpy()
-    u = np.random.default_rng((7, 2)).random(shades.shape, dtype=np.float32)
-    assert torch.equal(data.table("test")[0][:, 0], torch.from_numpy((u < shades / 255).astype(np.float32)))
+    files = {part: pictures.numpy() for part, (pictures, _) in read_mnist(str(folder)).items()}
+    parts = {"train": files["train"][:50], "val": files["train"][50:], "test": files["test"]}
+    for number, (split, shades) in enumerate(parts.items()):
+        u = np.random.default_rng((7, number)).random(shades.shape, dtype=np.float32)
+        assert torch.equal(data.table(split)[0][:, 0], torch.from_numpy((u < shades / 255).astype(np.float32))), split
     assert data.levels == 2 and data.num_classes == 10
     other = BinarisedMNIST(str(folder), val_size=10, binarisation_seed=8)
     assert not torch.equal(other.table("test")[0], data.table("test")[0])

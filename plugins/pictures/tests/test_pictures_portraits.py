@@ -37,9 +37,11 @@ def test_people_are_in_one_split_only_and_numbered(folder):
         "val": [7, 8],
         "test": [9, 10, 11],
     }
-    greys = [{round(p.max().item(), 2) for p in data.table(split)[0]} for split in labels]
     assert data.channels == 1 and data.side == 8 and data.num_classes == 0 and data.levels == 5
-    assert all(greys)
+    exact = Portraits(str(folder), image_size=8, shades=256, val_people=2, test_people=3)
+    train, val, test = ({round(255 * p.max().item()) for p in exact.table(split)[0]} for split in labels)
+    assert (len(train), len(val), len(test)) == (21, 6, 9)  # each picture has a grey of its own
+    assert not train & val and not train & test and not val & test
 
 
 def test_a_person_s_pictures_stay_together(folder):
@@ -112,7 +114,7 @@ def test_what_is_wrong_with_a_folder(folder, tmp_path_factory):
     with pytest.raises(UserError, match="12 people, of whom 12 are kept"):
         Portraits(str(folder), val_people=6, test_people=6).table("train")
     (folder / "s3" / "0.pgm").write_bytes(b"P5 nothing")
-    with pytest.raises(UserError, match=r"damaged|no picture"):
+    with pytest.raises(UserError, match=r"s3/0\.pgm: this (picture is damaged|is no picture)"):
         Portraits(str(folder), val_people=2, test_people=3).table("train")
     with pytest.raises(UserError, match="shades is 1"):
         Portraits(shades=1)

@@ -137,6 +137,18 @@ def test_a_low_temperature_takes_the_likeliest(name):
             assert likelihood.draw(outputs, given, temperature).item() == 6
 
 
+def test_ink_at_a_temperature():
+    """As p raised to 1 / T and scaled to one."""
+    likelihood, outputs = LIKELIHOODS["binary"](1, 2), torch.tensor([[0.8]], dtype=torch.double)
+    ink, paper = (1 / (1 + math.exp(sign * 0.8)) for sign in (-1, 1))
+    uniforms = torch.linspace(0.0005, 0.9995, 1000, dtype=torch.double)[:, None]
+    for temperature in (0.5, 1.0, 2.0):
+        expected = ink ** (1 / temperature) / (ink ** (1 / temperature) + paper ** (1 / temperature))
+        drawn = likelihood.draw(outputs.expand(1000, -1), uniforms, temperature)
+        assert drawn.double().mean().item() == pytest.approx(expected, abs=0.002)
+    assert likelihood.draw(outputs.expand(1000, -1), uniforms, 0.0).all()
+
+
 def test_a_draw_takes_the_first_level_that_the_sum_exceeds():
     logits = torch.tensor([[0.5, 0.0, 0.25, 0.25]]).log()
     uniforms = [0.0, 0.49, 0.51, 0.74, 0.76, 1 - 1e-9]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -129,6 +130,9 @@ def test_samples_follow_from_the_seed_and_the_class():
     task = made(num_classes=3)
     one, again, other = (task.sample(n=4, seed=seed)[0].pixels for seed in (1, 1, 2))
     assert (one == again).all() and (one != other).any()
+    for prompt, classes in (("0", [0] * 4), ("2", [2] * 4), (None, [0, 1, 2, 0])):
+        drawn = picture_grid(task.draw(4, torch.tensor(classes), seed=1))
+        assert (task.sample(prompt, n=4)[0].pixels == drawn).all(), prompt
     zero, two = (task.sample(prompt, n=4)[0].pixels for prompt in ("0", "2"))
     assert (zero != two).any()
     coldest = task.sample("1", n=2, temperature=0.0)[0].pixels
@@ -177,6 +181,38 @@ def test_vectors_travel_with_a_checkpoint():
     fresh.on_load_checkpoint(kept)
     assert (fresh.sample("2", n=3)[0].pixels == task.sample("2", n=3)[0].pixels).all()
     torch.testing.assert_close(fresh._asked("0-2", 3)[0][1], task.examples["embedding"][[0, 2]].mean(dim=0))
+
+
+def test_the_judge_looks_at_what_was_drawn_for_each_class(monkeypatch):
+    task, seen, told = made(num_classes=3), [], {}
+
+    class Judge:
+        def verdict(self, drawn, real):
+            seen.append((drawn, real))
+            return SimpleNamespace(distance=2.5)
+
+        def accuracy(self, drawn, classes):
+            seen.append((drawn, classes))
+            return 0.75
+
+    real = batch()["picture"]
+    monkeypatch.setattr("dlmkit_pixelcnn.task._JUDGED", 7)
+    task._trainer = SimpleNamespace(datamodule=SimpleNamespace(judge=Judge(), table=lambda split: (real, split)))
+    task.print, task.log = (lambda text: None), (lambda name, value, **_: told.update({name: value}))
+    task.on_test_epoch_end()
+    task._trainer = None
+    classes = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    drawn = task.draw(7, classes)
+    assert torch.equal(seen[0][0], drawn) and seen[0][1] is real
+    assert torch.equal(seen[1][0], drawn) and torch.equal(seen[1][1], classes)
+    assert told["test/distance"] == 2.5 and told["test/as_asked"] == 0.75 and told["test/pictures_per_second"] > 0
+
+
+def test_dropout_is_for_training_only():
+    task, given = made(dropout=0.5), batch()
+    assert torch.equal(task(given["picture"]), task(given["picture"]))
+    task.train()
+    assert not torch.equal(task(given["picture"]), task(given["picture"]))
 
 
 def test_drawing_leaves_the_mode_and_the_run_s_random_numbers_alone():
