@@ -8,17 +8,30 @@ import torch
 from dlmkit_style_transfer.crops import PhotographCrops
 from dlmkit_style_transfer.fast import FastStyleTransfer
 from dlmkit_style_transfer.transformer import LEAST, TransformerNet
+from lightning.pytorch import Trainer
 from PIL import Image
 from torch import nn
 
 from dlmkit.cli import main
 from dlmkit.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*CombinedLoader"
+)
+
 
 @pytest.mark.parametrize("high, wide", [(16, 16), (17, 30), (33, 51), (64, 34), (21, 100)])
 def test_a_picture_of_any_size_keeps_it(high, wide):
     made = TransformerNet(4, 1)(torch.rand(2, 3, high, wide))
     assert made.shape == (2, 3, high, wide) and 0 <= made.min() and made.max() <= 1
+
+
+def test_what_is_added_to_a_side_is_cut_off_again_at_its_end():
+    net = TransformerNet(4, 1).double()
+    net.noise.zero_()
+    picture = torch.rand(1, 3, 18, 21, dtype=torch.double)
+    whole = net(torch.nn.functional.pad(picture, (0, 3, 0, 2), mode="reflect"))
+    torch.testing.assert_close(net(picture), whole[..., :18, :21], rtol=0, atol=1e-10)
 
 
 def test_a_picture_that_is_too_small():
@@ -58,6 +71,32 @@ def test_every_weight_is_trained_and_no_feature():
     task.loss(batch)[0].backward()
     names = [name for name, parameter in task.named_parameters() if parameter.grad is not None]
     assert names == [name for name, _ in task.named_parameters()] and all(name.startswith("net.") for name in names)
+
+
+def test_the_figure_of_the_test_is_what_is_left_of_the_style_loss(tmp_path):
+    torch.manual_seed(0)
+    task = FastStyleTransfer(4, 1).eval()
+    data = PhotographCrops(crop=32, style_size=64, batch_size=2)
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    found = Trainer(**options, limit_test_batches=1).test(task, datamodule=data, verbose=False)[0]
+    batch = data.batch("test", 0, 0, 0, 1)
+    fixed, styles = task.fixed_losses(), [batch["style_1"]]
+    target = fixed.content_target(batch["content"]), fixed.style_target(styles)
+    with torch.no_grad():
+        before, after = (fixed(x, *target).style.mean() for x in (batch["content"], task(batch["content"])))
+    assert found["test/style_left"] == pytest.approx(float(after / before), rel=1e-4) != pytest.approx(1, rel=0.01)
+
+
+def test_a_file_is_painted_as_the_net_paints_its_pixels(tmp_path):
+    torch.manual_seed(0)
+    task = FastStyleTransfer(4, 1).eval()
+    name = save(tmp_path / "odd.png", 41, 37)
+    with Image.open(name) as picture:
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+    (shown,) = task.sample(name)
+    with torch.no_grad():
+        expected = task(pixels)[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+    assert np.abs(shown.pixels.astype(int) - expected).max() <= 1
 
 
 def test_options_out_of_range():

@@ -8,6 +8,7 @@ from dlmkit_pictures.files import luminance
 from dlmkit_style_transfer.colour import match_colours, match_luminance, with_luminance
 from dlmkit_style_transfer.features import random_convnet
 from dlmkit_style_transfer.model import StyleLosses, gram, total_variation
+from scipy.linalg import sqrtm
 
 
 def pictures(*shape, seed=0):
@@ -130,6 +131,20 @@ def test_matched_colours_have_the_content_s_mean_and_covariance():
     ours, theirs = matched[0].flatten(1), content[0].flatten(1)
     torch.testing.assert_close(ours.mean(dim=1), theirs.mean(dim=1), rtol=0, atol=1e-10)
     torch.testing.assert_close(torch.cov(ours), torch.cov(theirs), rtol=0, atol=1e-6)
+
+
+def test_matched_colours_are_moved_by_the_symmetric_roots():
+    """Mean and covariance alone leave a rotation open, by which a style could even be turned into its negative."""
+    style, content = pictures(1, 3, 30, 20) ** 2, pictures(1, 3, 25, 40, seed=1)
+    style[:, 1] += 0.5 * style[:, 0]
+    torch.testing.assert_close(match_colours(style, style), style, rtol=0, atol=1e-6)
+    bright = luminance(style)
+    torch.testing.assert_close(match_luminance(bright, bright), bright, rtol=0, atol=1e-10)
+    x, y = style[0].flatten(1), match_colours(style, content)[0].flatten(1)
+    middle = x.mean(dim=1, keepdim=True)
+    moved = torch.linalg.lstsq((x - middle).T, (y - y.mean(dim=1, keepdim=True)).T).solution.T
+    roots = [torch.from_numpy(sqrtm(torch.cov(c[0].flatten(1)).numpy()).real) for c in (content, style)]
+    torch.testing.assert_close(moved, roots[0] @ torch.linalg.inv(roots[1]), rtol=0, atol=1e-5)
 
 
 def test_a_grey_style_can_be_matched():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from dlmkit_pictures.files import luminance
+from dlmkit_style_transfer.colour import match_colours, match_luminance
 from dlmkit_style_transfer.data import ContentAndStyle
 from dlmkit_style_transfer.features import Features
+from dlmkit_style_transfer.guard import Guard
 from dlmkit_style_transfer.task import StyleTransfer
 from PIL import Image
 
@@ -101,8 +104,16 @@ def test_the_brightness_alone_is_painted(batch):
 def test_the_style_in_the_content_s_colours(batch):
     content, styles = made(batch, keep_colours="histogram")._prepared(batch)
     assert torch.equal(content, batch["content"])
-    for style in styles:
-        torch.testing.assert_close(style.mean(dim=(0, 2, 3)), content.mean(dim=(0, 2, 3)), rtol=0, atol=1e-4)
+    for found, style in zip(styles, (batch["style_1"], batch["style_2"]), strict=True):
+        torch.testing.assert_close(found, match_colours(style, content))
+
+
+def test_the_style_in_the_content_s_brightness(batch):
+    content, styles = made(batch, keep_colours="luminance")._prepared(batch)
+    bright = luminance(batch["content"])
+    assert torch.equal(content, bright.expand(-1, 3, -1, -1))
+    for found, style in zip(styles, (batch["style_1"], batch["style_2"]), strict=True):
+        torch.testing.assert_close(found, match_luminance(luminance(style), bright).expand(-1, 3, -1, -1))
 
 
 def test_coarse_steps_are_at_the_beginning_and_only_in_training(batch, monkeypatch):
@@ -116,6 +127,46 @@ def test_coarse_steps_are_at_the_beginning_and_only_in_training(batch, monkeypat
     monkeypatch.setattr(StyleTransfer, "global_step", 0)
     task.eval()
     assert task.halvings == 0
+
+
+def test_where_the_size_is_another_the_search_begins_anew(monkeypatch):
+    big = ContentAndStyle(size=192).batch("train", 0, 0, 0, 1)
+    task, begun = made(big, coarse_steps=[2, 3]), []
+    monkeypatch.setattr(task, "_trainer", SimpleNamespace(optimizers=[None]))
+    monkeypatch.setattr(task.guard, "begin", lambda optimizer, *, anew: begun.append(anew))
+    for step in range(7):
+        monkeypatch.setattr(StyleTransfer, "global_step", step)
+        task.on_train_batch_start(big, step)
+    assert begun == [False, False, True, False, False, True, False]
+
+
+def test_the_guard_keeps_what_is_good_and_takes_back_what_is_not():
+    pixels = torch.nn.Parameter(torch.zeros(1, 3, 4, 4))
+    guard, optimizer = Guard(pixels), torch.optim.SGD([pixels], lr=0.0, momentum=0.9)
+
+    def step(value, *losses, anew=False):
+        guard.begin(optimizer, anew=anew)
+        pixels.data.fill_(value)
+        optimizer.state[pixels] = {"momentum_buffer": torch.ones(1)}
+        for loss in losses:
+            guard.look(pixels, torch.tensor(loss))
+        guard.end(pixels, optimizer)
+        return float(pixels.detach().max()), len(optimizer.state)
+
+    assert step(1.0, 10.0) == (1.0, 1)
+    assert step(2.0, 10.9, 99.0) == (2.0, 1)  # a tenth more is borne, and only the first look in a step counts
+    assert step(3.0, 12.1) == (2.0, 0)
+    assert step(4.0, float("nan")) == (2.0, 0)
+    assert step(5.0, 11.5) == (5.0, 1)
+    assert step(6.0, 1000.0, anew=True) == (6.0, 1)  # another loss from now on
+    assert float(guard.loss) == 1000 and float(guard.picture.max()) == 6
+
+
+def test_pixels_are_brought_back_into_their_range(batch):
+    task = made(batch)
+    task.pixels.data[:] = torch.linspace(-1, 2, task.pixels.numel()).view_as(task.pixels)
+    task.into_range()
+    assert (float(task.pixels.min()), float(task.pixels.max())) == (0, 1) and 0 < float(task.pixels.mean()) < 1
 
 
 @pytest.mark.parametrize(
@@ -166,11 +217,37 @@ def test_a_run_lowers_the_style_loss_and_leaves_its_pictures(tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("name", ["luminance", "histogram"])
-def test_a_run_that_keeps_the_colours(tmp_path, name):
-    folder = run(tmp_path, "--trainer.max_steps=10", f"--model.keep_colours={name}", "--model.start=noise")
+def painted(folder):
     with Image.open(folder / "media" / "picture-test.png") as picture:
-        assert np.asarray(picture)[..., :3].std() > 10
+        return np.asarray(picture)[..., :3] / 255
+
+
+def test_runs_that_keep_the_colours(tmp_path):
+    """The brightness alone is painted, or the style is given the content's colours first."""
+    words = ["--trainer.max_steps=20", "--model.optimizer.history_size=5"]
+    found = {
+        name: painted(run(tmp_path, *words, f"--model.keep_colours={name}", name=name))
+        for name in ("no", "luminance", "histogram")
+    }
+    content = ContentAndStyle(size=64).batch("train", 0, 0, 0, 1)["content"][0].permute(1, 2, 0).numpy()
+    bright = found["luminance"]
+    inside = ((bright > 0.01) & (bright < 0.99)).all(axis=-1)
+    assert inside.mean() > 0.5
+    for one, other in ((0, 1), (1, 2)):  # what two colours differ by tells I and Q
+        difference = (bright[..., one] - bright[..., other]) - (content[..., one] - content[..., other])
+        assert np.abs(difference[inside]).max() < 0.01
+    assert np.abs(bright - content).mean() > 0.02
+    off = {name: np.abs(pixels.mean(axis=(0, 1)) - content.mean(axis=(0, 1))).max() for name, pixels in found.items()}
+    assert off["histogram"] < off["no"] / 2
+
+
+def test_a_run_goes_on_at_full_size_after_coarse_steps(tmp_path):
+    words = ["--trainer.max_steps=16", "--model.coarse_steps=[6]", "--data.size=96", "--trainer.val_check_interval=2"]
+    with (run(tmp_path, *words) / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/style_loss")]
+    steps, losses = zip(*((int(row["step"]), float(row["val/style_loss"])) for row in rows), strict=True)
+    switch = steps.index(5)  # after the sixth step
+    assert losses[-1] < 0.7 * losses[switch] < losses[switch] < losses[0]
 
 
 def test_a_step_that_leads_astray_is_taken_back(tmp_path):
