@@ -19,7 +19,10 @@ class Guard(nn.Module):
     """Keeps the picture that the last good step led to.
 
     L-BFGS without a search for the step's length costs one look at the picture a step, and now and then jumps out of
-    where its quadratic holds. A step is good when the loss there is at most a tenth larger than before it.
+    where its quadratic holds. A step is good when the loss there is at most a tenth larger than before it. After a jump
+    the picture is that of before, and L-BFGS keeps what the jump has shown of the curvature: it is told that the way
+    back was its last step. Where it jumps once more from there, it forgets the curvature, and goes down the gradient by
+    a quarter of its scale. Other optimisers begin anew.
 
     Args:
         pixels: The picture that is optimised (1, 3, H, W).
@@ -29,10 +32,13 @@ class Guard(nn.Module):
         super().__init__()
         self.register_buffer("picture", pixels.detach().clone())
         self.register_buffer("loss", torch.tensor(math.inf))
-        self._looked = self._jumped = False
+        self.register_buffer("jumps", torch.tensor(0))  # one after the other
+        self._looked = False
+        self._astray: Tensor | None = None  # where a jump has led
 
     picture: Tensor
     loss: Tensor
+    jumps: Tensor
 
     def begin(self, optimizer: torch.optim.Optimizer, *, anew: bool = False) -> None:
         """A step begins.
@@ -57,19 +63,29 @@ class Guard(nn.Module):
         if self._looked:
             return
         self._looked = True
-        self._jumped = not bool(loss.detach() <= _JUMP * self.loss)  # what is not a number is a jump, too
-        if not self._jumped:
+        if bool(loss.detach() <= _JUMP * self.loss):  # what is not a number is a jump, too
             self.picture.copy_(pixels)
             self.loss.copy_(loss)
+            self.jumps.zero_()
+        else:
+            self._astray = pixels.detach().clone()
+            self.jumps.add_(1)
 
     def end(self, pixels: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """A step is done: it is taken back, and the one before it, if that had jumped.
 
         Args:
             pixels: The picture (1, 3, H, W), which is changed.
-            optimizer: Of the pixels, which begins anew then.
+            optimizer: Of the pixels.
         """
-        if self._jumped:
-            pixels.data.copy_(self.picture)
+        if self._astray is None:
+            return
+        pixels.data.copy_(self.picture)
+        way_back, self._astray = (self.picture - self._astray).flatten(), None
+        state = optimizer.state.get(pixels, {})
+        if not isinstance(optimizer, torch.optim.LBFGS) or "d" not in state or not bool(way_back.isfinite().all()):
             optimizer.state.clear()
-            self._jumped = False
+        elif self.jumps == 1:
+            state["d"], state["t"] = way_back, 1.0  # direction and length of its last step
+        else:
+            state.update(d=torch.zeros_like(way_back), old_dirs=[], old_stps=[], ro=[], H_diag=state["H_diag"] / 4)

@@ -162,11 +162,53 @@ def test_the_guard_keeps_what_is_good_and_takes_back_what_is_not():
     assert float(guard.loss) == 1000 and float(guard.picture.max()) == 6
 
 
+def test_a_jump_teaches_the_search_how_the_loss_bends():
+    """Along a parabola that is steeper than it seemed; after a second jump only a part of the gradient is gone down."""
+    pixels = torch.nn.Parameter(torch.ones(1, 3, 4, 4))
+    guard = Guard(pixels)
+    optimizer = torch.optim.LBFGS([pixels], lr=1.0, max_iter=1)
+    bend, seen = 1.0, []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = bend * pixels.square().sum() / 2
+        loss.backward()
+        seen.append((float(pixels.detach().max()), float(loss.detach())))
+        guard.look(pixels, loss)
+        return loss
+
+    def step():
+        guard.begin(optimizer)
+        optimizer.step(closure)
+        guard.end(pixels, optimizer)
+
+    step()
+    bend = 20.0  # what was learnt of it so far is far too flat
+    guard.loss.fill_(float("inf"))
+    for _ in range(4):
+        step()
+    places = [place for place, _ in seen]
+    assert places[2] < -10 and places[3] == places[1] == pytest.approx(47 / 48)  # a jump, and back
+    assert abs(places[4]) < 1e-4
+    held = guard.picture.clone()
+    scale = float(optimizer.state[pixels]["H_diag"])
+    for number in (1, 2):  # as if every step led astray
+        guard.begin(optimizer)
+        optimizer.zero_grad()
+        optimizer.step(closure)
+        guard._astray, guard.jumps = held + 1, torch.tensor(number)
+        guard.end(pixels, optimizer)
+        assert torch.equal(pixels.data, held)
+    state = optimizer.state[pixels]
+    assert state["old_dirs"] == [] and not state["d"].any() and float(state["H_diag"]) < scale
+
+
 def test_pixels_are_brought_back_into_their_range(batch):
     task = made(batch)
     task.pixels.data[:] = torch.linspace(-1, 2, task.pixels.numel()).view_as(task.pixels)
     task.into_range()
-    assert (float(task.pixels.min()), float(task.pixels.max())) == (0, 1) and 0 < float(task.pixels.mean()) < 1
+    found = task.pixels.detach()
+    assert (float(found.min()), float(found.max())) == (0, 1) and 0 < float(found.mean()) < 1
 
 
 @pytest.mark.parametrize(
