@@ -154,19 +154,20 @@ class Engine(LightningCLI):
         return self.recipe.fault((word, "class_path"), what, f"change {word}.init_args")
 
     def _try_optimiser(self) -> None:
-        """Make the optimiser and the schedule once, so that what they refuse is known before there is a run."""
+        """Make the optimisers and their schedules once, so that what they refuse is known before there is a run."""
         task: Any = self.model
         if not isinstance(task, Task):
             return
-        name = "optimizer"
-        try:
-            optimizer = task.optimizer(task.parameters())
-            name = "lr_scheduler"
-            if task.lr_scheduler is not None:
-                task.lr_scheduler(optimizer)
-        except (ValueError, TypeError) as error:
-            what = f"{name} cannot be made: {_first_line(error)}"
-            raise self.recipe.fault(("model", "init_args", name), what, "change its options") from error
+        for option, make, parameters, schedule_option, schedule in task.optimisations():
+            name = option
+            try:
+                optimizer = make(parameters)
+                name = schedule_option
+                if schedule is not None:
+                    schedule(optimizer)
+            except (ValueError, TypeError) as error:
+                what = f"{name} cannot be made: {_first_line(error)}"
+                raise self.recipe.fault(("model", "init_args", name), what, "change its options") from error
 
     def _check_interval(self) -> None:
         """Lightning finds a validation interval that is longer than an epoch only when training starts."""

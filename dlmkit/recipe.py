@@ -95,8 +95,11 @@ class Recipe:
         if isinstance(fault, Faults):
             return Faults(self.located(single) for single in fault.faults)
         key = tuple(fault.where.split("."))
-        place = self.place(key) if key[0] in TOP_LEVEL else COMMAND_LINE
-        if place in (COMMAND_LINE, self.place(key[:1])):
+        named = {tuple(w for w in k if w != "init_args") for k in self.places}
+        while len(key) > 1 and key not in named:
+            key = key[:-1]  # such as trainer.callbacks of trainer.callbacks.decay
+        place = self.place(key)
+        if len(key) < 2 or key[0] not in TOP_LEVEL or place == COMMAND_LINE:
             return fault
         return UserError(fault.what, fault.remedy, f"{place}: {fault.where}")
 

@@ -43,6 +43,13 @@ class RunSchedule(LRScheduler, ABC):
         """The position on the curve, not the curve, which belongs to the run."""
         return {k: v for k, v in super().state_dict().items() if k not in ("total_steps", *self.settings)}
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the position; the next step is taken at the rate of this run's curve, not of the one before."""
+        super().load_state_dict(state_dict)
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+        self._last_lr = self.get_lr()
+
 
 class WarmupCosine(RunSchedule):
     r"""A linear warm-up, then half a cosine down to a floor.

@@ -133,6 +133,8 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
             engine.trainer.fit(engine.model, engine.datamodule, ckpt_path=checkpoint, weights_only=True)
         except Interrupted as stop:
             return _stopped(engine, stop, options.allow)
+        except UserError as error:
+            raise recipe.located(error) from None
         except (MisconfigurationException, RuntimeError, MemoryError, OSError) as error:
             fault = _mishap_of_run(engine, error, options.allow) or _unknown_metric(recipe, error)
             if fault is None:
@@ -177,7 +179,7 @@ def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | N
         tracking=Tracking(project, options.wandb_checkpoints),
         resumed=resumed.folder if resumed else None,
     )
-    typed = TypedOptions(recipe.typed(("model", "optimizer")) if resumed else {})
+    typed = TypedOptions(lambda option: recipe.typed(("model", option)) if resumed else {})
     callbacks = [folder, Seeding(), typed, ShowMedia(options.show_every), ProgressLine(), LastCheckpoint()]
     engine = build(recipe, callbacks, _allowed(options))
     folder.config_text, folder.config = engine.config_text(), engine.config_values()
@@ -233,19 +235,26 @@ def _require_same_network(engine: Engine, checkpoint: dict[str, Any], path: Path
 
 
 def _require_same_optimiser(engine: Engine, resumed: runs.Run) -> None:
+    from dlmkit.tasks.task import Task
+
     saved = recipes.from_config(resumed.config, resumed.folder.name).config["model"].get("init_args", {})
-    before = (saved.get("optimizer") or {}).get("class_path")
-    now = engine.config.model.init_args.get("optimizer")
-    if before and now and now.class_path != before:
-        what = f"the run was trained with {before}, not {now.class_path}"
-        raise engine.recipe.fault(("model", "init_args", "optimizer"), what, "start a new run to change the optimiser")
+    task: Any = engine.model
+    for option in [each.option for each in task.optimisations()] if isinstance(task, Task) else ["optimizer"]:
+        before = (saved.get(option) or saved.get("optimizer") or {}).get("class_path")
+        now = engine.config.model.init_args.get(option)
+        if before and now and now.class_path != before:
+            what = f"the run was trained with {before}, not {now.class_path}"
+            raise engine.recipe.fault(("model", "init_args", option), what, "start a new run to change the optimiser")
 
 
 def _test_best(engine: Engine) -> tuple[dict[str, float], Path | None]:
     """Test with the best weights, where a validation has chosen them."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 
-    trainer = engine.trainer
+    trainer: Any = engine.trainer
+    for callback in trainer.callbacks:
+        if isinstance(callback, WeightAveraging):  # would load the last weights over the averages of the checkpoint
+            callback._average_model = None
     chosen = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
     best = next((Path(path) for path in chosen if path), None)
     results = trainer.test(engine.model, engine.datamodule, ckpt_path=best, verbose=False, weights_only=True)

@@ -340,6 +340,41 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(train, weights, further):
         assert all(torch.equal(one["state"][k]["exp_avg_sq"], other["state"][k]["exp_avg_sq"]) for k in one["state"])
 
 
+def test_a_run_of_epochs_is_resumed_in_the_midst_of_one(train, command, weights):
+    """Its schedule counts the epochs' batches, for which Lightning makes the loader before it knows where to go on."""
+    words = ["--trainer.max_steps=-1", "--trainer.max_epochs=2", "--model.lr_scheduler=dlmkit.WarmupCosine", SGD]
+    whole = train("rivals", *words, name="whole")
+    stop = "--trainer.callbacks=[{class_path: dlmkit.testing.probes.Stop, init_args: {after: 14}}]"
+    assert command("run", "rivals", *words, stop, "--name", "part").code == 130
+    part = whole.parent / "part"
+    train("--resume", part, "--trainer.callbacks=[]")
+    assert same(weights(whole), weights(part))
+
+
+def test_what_is_typed_when_a_run_is_resumed_is_of_its_own_optimiser(train, command, rows):
+    own = SGD.replace("model.optimizer", "model.discriminator_optimizer").replace("1.0", "0.25")
+    part = train("rivals", SGD, own, "--trainer.max_steps=3", name="part")
+    groups = {}
+    for words, rates in (([], [0.25, 1.0]), (["--model.optimizer.lr=0.5"], [0.25, 0.5])):
+        steps = 5 + len(groups)
+        train("--resume", part, *words, f"--trainer.max_steps={steps}")
+        states = torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"]
+        groups[steps] = [each["param_groups"][0]["lr"] for each in states]
+        assert groups[steps] == rates
+    train("--resume", part, "--model.discriminator_optimizer.lr=0.125", "--trainer.max_steps=9")
+    states = torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"]
+    assert [each["param_groups"][0]["lr"] for each in states] == [0.125, 0.5]
+    outcome = command("run", "--resume", part, "--model.discriminator_optimizer=Adam", "--trainer.max_steps=11")
+    assert outcome.code == 2 and "the run was trained with torch.optim.SGD, not torch.optim.Adam" in outcome.err
+
+
+def test_a_discriminator_s_optimiser_that_cannot_be_made(command, tiny):
+    wrong = '--model.discriminator_optimizer={"class_path":"torch.optim.Adam","init_args":{"betas":[2.0,0.9]}}'
+    outcome = command("run", "rivals", wrong)
+    assert outcome.code == 2 and "discriminator_optimizer cannot be made: Invalid beta" in outcome.err
+    assert not (tiny / "runs").exists() or not any((tiny / "runs").iterdir())
+
+
 AVERAGED = "--trainer.callbacks+={class_path: dlmkit.GeneratorAveraging, init_args: {decay: 0.5}}"
 
 
@@ -373,6 +408,26 @@ def test_a_resumed_average_is_that_of_an_uninterrupted_run(train):
     for kept in ("state_dict", "current_model_state", "averaging_state"):
         assert one[kept] and same(one[kept], other[kept]), kept
     assert not same(one["state_dict"], one["current_model_state"])
+
+
+def test_what_is_tested_after_a_training_is_the_average(train, monkeypatch):
+    """Lightning would take the last weights: of a callback that has an average in hand it restores both."""
+    from dlmkit_tiny.rivals import Rivals
+
+    tested = []
+    monkeypatch.setattr(Rivals, "on_test_start", lambda self: tested.append(state(self)), raising=False)
+    for averaged in (AVERAGED, AVERAGED.replace("dlmkit.Generator", "lightning.pytorch.callbacks.EMAWeight")):
+        folder = train("rivals", averaged, "--trainer.max_steps=8", SGD)
+        best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+        assert same(tested[-1], best["state_dict"]) and not same(tested[-1], best["current_model_state"])
+
+
+def test_a_training_that_ends_early_keeps_the_weights_beside_the_average(train):
+    early = "{class_path: EarlyStopping, init_args: {monitor: train/generator_loss, stopping_threshold: 1000.0, "
+    words = [f"--trainer.callbacks+={early}check_on_train_epoch_end: true}}}}", "--trainer.limit_val_batches=0"]
+    folder = train("rivals", AVERAGED, *words, "--trainer.max_steps=40")
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 10 and not same(last["state_dict"], last["current_model_state"])
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,18 @@ class GeneratorAveraging(EMAWeightAveraging):
             what = f"{type(pl_module).__name__} has no network called {self.network}"
             raise UserError(what, "name one that it has", "trainer.callbacks")
         super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            self._average_model = None  # or Lightning would load the current weights over the averages, to be tested
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with the average; a test and a validation by themselves have been given it as the weights already."""
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the average where the network is by now."""
+        averages: Any = self._average_model
+        averages.to(pl_module.device)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Take the step into the average, and all other networks as they are now."""

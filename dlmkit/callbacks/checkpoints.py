@@ -20,6 +20,8 @@ from dlmkit.runs import write_whole
 
 __all__ = ["Interrupted", "LastCheckpoint", "WholeFiles"]
 
+_BETWEEN = 10  # batches, after which several processes agree on whether to stop
+
 
 class Interrupted(Exception):
     """The run was asked to stop, and has.
@@ -86,6 +88,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         self._signal: int | None = None
         self._torn = False
+        self._unasked = 0
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -110,6 +113,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save at the pace; stop if asked."""
         done = batch_idx + 1
+        self._unasked += 1
         self._torn = done % trainer.accumulate_grad_batches != 0 and done < trainer.num_training_batches
         if self._torn or validation_follows(trainer, batch_idx):
             return
@@ -119,8 +123,9 @@ class LastCheckpoint(Checkpoint):
             self._ask_for_validation(trainer)
             return
         several = trainer.world_size > 1
-        if several and batch_idx % 10 != 9:
+        if several and self._unasked < _BETWEEN:
             return  # agreeing costs a message, so processes that run together do it now and then
+        self._unasked = 0
         stop, due = self._signal is not None, time.monotonic() - self._saved_at >= self.pace
         if several:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
@@ -139,7 +144,13 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save with the validation's outcome, unless gradients are being accumulated, which no checkpoint holds."""
+        self._unasked = _BETWEEN  # a validation may have been long
         if trainer.state.fn == "fit" and not trainer.sanity_checking and not self._torn and not self._final:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where training is ended early, before an average takes the weights' place at its end."""
+        if trainer.should_stop and self.saved_step != trainer.global_step:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

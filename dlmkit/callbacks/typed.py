@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dlmkit.screen import console
+from dlmkit.tasks.task import Task
 
 __all__ = ["TypedOptions"]
 
 
 class TypedOptions(Callback):
-    """Sets the optimiser's options that were typed, after the checkpoint has set those of the run before.
+    """Sets the optimisers' options that were typed, after the checkpoint has set those of the run before.
 
     Args:
-        options: Name to value, such as ``lr``.
+        typed: Tells of an option that makes an optimiser what was typed of it, name to value, such as ``lr``.
     """
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.options = options
+    def __init__(self, typed: Callable[[str], dict[str, Any]]) -> None:
+        self.typed = typed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set them, and say so."""
-        rate = self.options.get("lr")
-        for optimizer in trainer.optimizers:
+        made = [each.option for each in pl_module.optimisations()] if isinstance(pl_module, Task) else ["optimizer"]
+        told: dict[str, None] = {}
+        for optimizer, option in zip(trainer.optimizers, made, strict=False):
+            typed = self.typed(option)
+            told |= dict.fromkeys(f"{option}.{name} {value}" for name, value in typed.items())
+            rate = typed.get("lr")
             for group in optimizer.param_groups:
                 scheduled = group["lr"] / group["initial_lr"] if group.get("initial_lr") else 1.0
-                group.update(self.options)
+                group.update(typed)
                 if rate is not None:
                     group["lr"] = rate * scheduled
                     group["initial_lr"] = rate
-        for config in trainer.lr_scheduler_configs:
-            if rate is not None and hasattr(config.scheduler, "base_lrs"):
-                config.scheduler.base_lrs = [rate] * len(config.scheduler.base_lrs)
-        if self.options and trainer.is_global_zero:
-            told = ", ".join(f"{name} {value}" for name, value in self.options.items())
-            console.print(f"typed, so not as in the checkpoint: {told}")
+            for config in trainer.lr_scheduler_configs:
+                ours = getattr(config.scheduler, "optimizer", None) is optimizer
+                if ours and rate is not None and hasattr(config.scheduler, "base_lrs"):
+                    config.scheduler.base_lrs = [rate] * len(config.scheduler.base_lrs)
+        if told and trainer.is_global_zero:
+            console.print(f"typed, so not as in the checkpoint: {', '.join(told)}")

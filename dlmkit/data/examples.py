@@ -22,7 +22,8 @@ class Examples(DataModule):
     """A data module over numbered examples; a child says how many each split has, and what some of them are.
 
     The training examples come in an order that follows from the seed and the epoch, and those that fill no batch at
-    the epoch's end are left out. Validation and test take every example once, in their order.
+    the epoch's end are left out. Validation and test take every example once, in their order;
+    their batches are larger than ``batch_size`` where that leaves no small one over.
 
     Args:
         batch_size: Examples in one batch over all processes together.
@@ -44,13 +45,11 @@ class Examples(DataModule):
 
     def batches(self, split: Split) -> int:
         """The number of batches in one epoch of a split."""
-        full, rest = divmod(self.size(split), self.batch_size)
-        if split == "train":
-            if not full:
-                what = f"a batch of {self.batch_size} is more than the {self.size(split):,} training examples"
-                raise UserError(what, f"give at most {self.size(split):,}", "data.batch_size")
-            return full
-        return full + (rest > 0)
+        full = self.size(split) // self.batch_size
+        if split == "train" and not full:
+            what = f"a batch of {self.batch_size} is more than the {self.size(split):,} training examples"
+            raise UserError(what, f"give at most {self.size(split):,}", "data.batch_size")
+        return max(1, full) if self.size(split) else 0
 
     def batch(self, split: Split, epoch: int, index: int, rank: int, world: int) -> Batch:
         """One process's part of one batch; the last ones of validation and test share out what there is."""
@@ -59,8 +58,11 @@ class Examples(DataModule):
             raise IndexError(f"batch {index} of {count}")
         if split == "train":
             rows = _order(self.seed, epoch, self.size(split))[index * self.batch_size : (index + 1) * self.batch_size]
-        else:  # batches of nearly equal size, so that none is too small for the processes
+        else:  # batches of nearly equal size, the batch size or a little more, so that none is too small
             rows = torch.arange(self.size(split) * index // count, self.size(split) * (index + 1) // count)
+            if len(rows) < world:
+                what = f"{split} has {self.size(split)} examples, which are too few for {world} processes"
+                raise UserError(what, "give more, or take fewer processes", "trainer.devices")
         return self.take(split, rows[len(rows) * rank // world : len(rows) * (rank + 1) // world])
 
     def sizes(self, what: str = "examples") -> str:

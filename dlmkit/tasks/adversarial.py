@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.data.module import Batch
 from dlmkit.errors import UserError, at_least
-from dlmkit.tasks.task import Metrics, Task, with_metrics
+from dlmkit.tasks.task import Metrics, Optimisation, Task, with_metrics
 
 __all__ = ["Adversarial", "Player"]
 
@@ -190,6 +190,19 @@ class Adversarial(Task):
 
     # ---------------------------------------------------------------------------------------- what the trainer is told
 
+    def optimisations(self) -> list[Optimisation]:
+        """What makes the optimiser and the schedule of each player; a discriminator may have options of its own."""
+        return [
+            Optimisation(
+                "optimizer" if player.optimizer is self.optimizer else "discriminator_optimizer",
+                player.optimizer,
+                player.network.parameters(),
+                "lr_scheduler" if player.lr_scheduler is self.lr_scheduler else "discriminator_lr_scheduler",
+                player.lr_scheduler,
+            )
+            for player in self.players().values()
+        ]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """An optimiser for each player, and the schedules that are asked for.
 
@@ -199,15 +212,17 @@ class Adversarial(Task):
         players = self.players()
         if all(player.every != 1 for player in players.values()):
             raise UserError("no network is updated in every round", "let one have every=1", type(self).__name__)
-        optimizers = [player.optimizer(player.network.parameters()) for player in players.values()]
+        optimizers: list[torch.optim.Optimizer] = []
         schedulers: list[LRScheduler] = []
-        for player, optimizer in zip(players.values(), optimizers, strict=True):
-            if player.lr_scheduler is None:
+        for _, make, parameters, schedule_option, schedule in self.optimisations():
+            optimizers.append(make(parameters))
+            if schedule is None:
                 continue
-            scheduler = self._schedule(player.lr_scheduler, optimizer)
+            scheduler = self._schedule(schedule, optimizers[-1])
             if isinstance(scheduler, ReduceLROnPlateau):
                 what = "a schedule that waits for a plateau has none: adversarial losses do not fall"
-                raise UserError(what, "take one that goes by steps, such as dlmkit.WarmupCosine", "model.lr_scheduler")
+                remedy = "take one that goes by steps, such as dlmkit.WarmupCosine"
+                raise UserError(what, remedy, f"model.{schedule_option}")
             schedulers.append(scheduler)
         return optimizers, schedulers
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from dlmkit.data.module import Batch
@@ -23,7 +23,7 @@ from dlmkit.schedules import RunSchedule
 from dlmkit.seeds import run_seed
 from dlmkit.tasks.plateau import StepOnPlateau
 
-__all__ = ["Metrics", "Task", "with_metrics"]
+__all__ = ["Metrics", "Optimisation", "Task", "with_metrics"]
 
 Stage = Literal["train", "val", "test"]
 Metrics = Mapping[str, Tensor | tuple[Tensor, int]]
@@ -41,6 +41,24 @@ def with_metrics(out: Tensor | tuple[Tensor, Metrics]) -> tuple[Tensor, Metrics]
         if number.numel() != 1:
             raise UserError(f"{name} has the shape {tuple(number.shape)}", "return its mean")
     return loss, metrics
+
+
+class Optimisation(NamedTuple):
+    """What makes an optimiser and its schedule.
+
+    Args:
+        option: The task's option that makes the optimiser.
+        optimizer: Makes it.
+        parameters: Of what.
+        schedule_option: The task's option that makes the schedule.
+        schedule: Makes it, if there is one.
+    """
+
+    option: str
+    optimizer: OptimizerCallable
+    parameters: Iterable[nn.Parameter]
+    schedule_option: str
+    schedule: LRSchedulerCallable | None
 
 
 class Task(LightningModule, ABC):
@@ -151,6 +169,10 @@ class Task(LightningModule, ABC):
         self._begin(batch_idx)
         self._evaluation_step("test", batch)
 
+    def optimisations(self) -> list[Optimisation]:
+        """What makes each of the optimisers and schedules, in their order."""
+        return [Optimisation("optimizer", self.optimizer, self.parameters(), "lr_scheduler", self.lr_scheduler)]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and, if asked for, its schedule, stepped after every batch."""
         optimizer = self.optimizer(self.parameters())
@@ -173,6 +195,8 @@ class Task(LightningModule, ABC):
         if isinstance(scheduler, RunSchedule) and scheduler.total_steps is None:
             steps = self.trainer.estimated_stepping_batches
             scheduler.total_steps = int(steps) if steps != float("inf") else None
+            # To count an epoch's batches Lightning makes the loader, and would not set it to where a resumed run is.
+            self.trainer.fit_loop._combined_loader = None
         return scheduler
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Metrics, int]:
