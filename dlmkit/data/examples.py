@@ -61,8 +61,8 @@ class Examples(DataModule):
         else:  # batches of nearly equal size, the batch size or a little more, so that none is too small
             rows = torch.arange(self.size(split) * index // count, self.size(split) * (index + 1) // count)
             if len(rows) < world:
-                what = f"{split} has {self.size(split)} examples, which are too few for {world} processes"
-                raise UserError(what, "give more, or take fewer processes", "trainer.devices")
+                what = f"a batch of {split} has {len(rows)} examples, too few for {world} processes"
+                raise UserError(what, "give more data, a larger data.batch_size, or fewer processes", "trainer.devices")
         return self.take(split, rows[len(rows) * rank // world : len(rows) * (rank + 1) // world])
 
     def sizes(self, what: str = "examples") -> str:

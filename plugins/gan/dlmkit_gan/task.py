@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from dlmkit_pictures.frames import Frames
 from dlmkit_pictures.inception import add_pictures, inception_distance
+from dlmkit_pictures.judge import spread
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure as MatplotlibFigure
 from torch import Tensor
@@ -159,11 +160,12 @@ class GAN(Adversarial):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         rank, processes = self.global_rank, self.trainer.world_size
         draw = torch.Generator().manual_seed(0)
-        z = torch.randn(self.inception_pictures, self.latent_size, generator=draw)[rank::processes]
+        z = torch.randn(self.inception_pictures, self.latent_size, generator=draw)[rank::processes].to(self.fixed)
         metric = inception_distance(weights, "model.inception").to(self.device)
-        add_pictures(metric, data.table("test")[0][: self.inception_pictures][rank::processes], real=True)
+        real = spread(data.table("test")[0], self.inception_pictures)
+        add_pictures(metric, real[rank::processes], real=True)
         for part in z.split(_MADE_AT_ONCE):
-            add_pictures(metric, self(part.to(self.device)), real=False)
+            add_pictures(metric, self(part), real=False)
         distance: Tensor = metric.compute()  # over all processes
         return distance
 

@@ -30,9 +30,11 @@ def independent_nats(train: Tensor, test: Tensor, levels: int, classes: tuple[Te
         classes: Of both, (N,) int64: then pixels are counted for each class by itself.
     """
     of_train, of_test = classes or (torch.zeros(len(train)).long(), torch.zeros(len(test)).long())
-    counts = torch.ones(int(max(of_train.max(), of_test.max())) + 1, train[0].numel(), levels)
+    counts = torch.ones(int(max(of_train.max(), of_test.max())) + 1, train[0].numel(), levels, dtype=torch.double)
     places = torch.arange(train[0].numel())
-    counts.index_put_((of_train[:, None], places, train.flatten(1)), torch.ones(()), accumulate=True)
+    counts.index_put_(
+        (of_train[:, None], places, train.flatten(1)), torch.ones((), dtype=torch.double), accumulate=True
+    )
     log_prob = (counts / counts.sum(dim=2, keepdim=True)).log()
     return -float(log_prob[of_test[:, None], places, test.flatten(1)].sum(dim=1).mean())
 
@@ -51,8 +53,8 @@ def neighbour_nats(train: Tensor, test: Tensor, levels: int) -> float:
         levels: V.
     """
     coarse = min(levels, _CONTEXT)
-    counts = torch.ones((coarse + 1) ** 2, levels)
-    counts.index_put_((_context(train, levels, coarse), train), torch.ones(()), accumulate=True)
+    counts = torch.ones((coarse + 1) ** 2, levels, dtype=torch.double)  # float32 stops counting at 16,777,216
+    counts.index_put_((_context(train, levels, coarse), train), torch.ones((), dtype=torch.double), accumulate=True)
     log_prob = (counts / counts.sum(dim=1, keepdim=True)).log()
     return -float(log_prob[_context(test, levels, coarse), test].sum(dim=(1, 2, 3)).mean())
 

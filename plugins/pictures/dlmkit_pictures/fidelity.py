@@ -37,14 +37,15 @@ def fidelity(made: Tensor, truth: Tensor) -> dict[str, Tensor]:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-    made, truth = made.float(), truth.float()
-    square = (made - truth).square().mean(dim=(1, 2, 3)).clamp(min=_LEAST_ERROR)
-    return {
-        "psnr": -10 * torch.log10(square),
-        "ssim": torch.as_tensor(ssim(made, truth, data_range=1.0, reduction="none")).reshape(len(made)),
-        "l1": (made - truth).abs().mean(dim=(1, 2, 3)),
-        "detail": _slope(made) / _slope(truth).clamp(min=1e-6),
-    }
+    with torch.autocast(made.device.type, enabled=False):  # variances in half precision are mostly rounding
+        made, truth = made.float(), truth.float()
+        square = (made - truth).square().mean(dim=(1, 2, 3)).clamp(min=_LEAST_ERROR)
+        return {
+            "psnr": -10 * torch.log10(square),
+            "ssim": torch.as_tensor(ssim(made, truth, data_range=1.0, reduction="none")).reshape(len(made)),
+            "l1": (made - truth).abs().mean(dim=(1, 2, 3)),
+            "detail": _slope(made) / _slope(truth).clamp(min=1e-6),
+        }
 
 
 def _slope(pictures: Tensor) -> Tensor:

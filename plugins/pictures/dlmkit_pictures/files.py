@@ -5,6 +5,7 @@ Dimensions: C channels, H height, W width, S side.
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -140,7 +141,8 @@ def _opened(path: Path, stored: bytes | None = None) -> Iterator[PillowImage]:
         raise UserError("this is no picture that can be read", remedy, str(path)) from fault
     except Image.DecompressionBombError as fault:
         raise UserError("this picture is too large to be opened", "make it smaller", str(path)) from fault
-    except (OSError, ValueError, SyntaxError, EOFError) as fault:  # Pillow's words for a broken file
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, TypeError) as fault:
+        # Pillow's words for a broken file, and for broken notes of a camera in one
         what = f"this picture is damaged: {fault}"
         raise UserError(what, "take it out of the folder, or get it again", str(path)) from fault
 

@@ -136,4 +136,8 @@ def _hub(name: str) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _pictures(rows: Any) -> np.ndarray:
-    return np.stack([np.asarray(picture.convert("L")) for picture in rows["image"]])
+    found = [np.asarray(picture.convert("L")) for picture in rows["image"]]
+    sizes = {array.shape for array in found}
+    if len(sizes) > 1:
+        raise UserError(f"its pictures have {len(sizes)} sizes", "give pictures of 28 × 28 pixels", "data.source")
+    return np.stack(found)

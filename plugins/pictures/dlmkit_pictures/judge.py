@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dlmkit.data.cache import locked
 
-__all__ = ["Judge", "Verdict", "frechet_distance"]
+__all__ = ["Judge", "Verdict", "frechet_distance", "spread"]
 
 
 class Verdict(NamedTuple):
@@ -131,6 +131,12 @@ class Judge:
         entropy = float(-(share * share.clamp(min=1e-12).log()).sum())
         distance = frechet_distance(features.double().numpy(), self.look(real)[0].double().numpy())
         return Verdict(distance, float(np.exp(entropy)) / p.shape[1], float(p.max(dim=1).values.mean()))
+
+
+def spread(rows: Tensor, most: int) -> Tensor:
+    """At most so many of some rows (N, …), evenly spread over all, because pictures may lie in the order of classes."""
+    count = len(rows)
+    return rows if count <= most else rows[torch.linspace(0, count - 1, most, dtype=torch.double).round().long()]
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:

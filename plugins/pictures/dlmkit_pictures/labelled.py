@@ -131,6 +131,9 @@ class LabelledPictures(ReadPictures):
         if None in labels:
             what = f"of its {split} pictures {labels.count(None):,} have no class"
             raise UserError(what, "leave them out", self.source)
+        if not all(isinstance(each, int) for each in labels):
+            what = f"the classes of its {split} pictures are no whole numbers, such as {labels[0]!r}"
+            raise UserError(what, "give a dataset whose column label is a ClassLabel", self.source)
         where = f"{self.source}, {split}"
         read = dataset_pictures(rows, str(picture), self.picture_channels, where)
         named = ((f"{where}, row {number}", each) for number, each in enumerate(read))

@@ -267,8 +267,8 @@ def dataset_pictures(rows: Dataset, column: str, channels: Channels, where: str)
         cell, name = row[column], f"{where}, row {index}"
         if cell is None:
             raise UserError(f"there is no picture in {column}", "leave the row out", name)
-        path = Path(cell["path"] or name)
-        yield read_picture(path if path.is_file() else Path(name), channels, None if path.is_file() else cell["bytes"])
+        path = Path(name if cell["bytes"] is not None or not cell["path"] else cell["path"])
+        yield read_picture(path, channels, cell["bytes"])
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

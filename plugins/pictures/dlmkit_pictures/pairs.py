@@ -104,7 +104,9 @@ def as_channels(pictures: Tensor, channels: int) -> Tensor:
 
 def _nearest(pictures: Tensor, known: Tensor) -> Tensor:
     """Which of the known pictures each is most similar to, by the distance of their pixels (N,)."""
-    return torch.cdist(pictures.flatten(1).float(), known.flatten(1).float()).argmin(dim=1)
+    here, parts = pictures.flatten(1).float(), known.split(1000)  # of a large set not all at once as float32
+    far = torch.cat([torch.cdist(here, part.flatten(1).float()) for part in parts], dim=1)
+    return far.argmin(dim=1)
 
 
 def _moved(pictures: Tensor, turned: Tensor, moved: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from dlmkit.data.module import Batch, Split
 from dlmkit.errors import UserError
 from dlmkit_pictures.density import density_baselines
 from dlmkit_pictures.files import appended
-from dlmkit_pictures.judge import Judge
+from dlmkit_pictures.judge import Judge, spread
 
 __all__ = ["Pictures", "ReadPictures"]
 
@@ -85,9 +85,13 @@ class Pictures(Examples):
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """How the judge finds the training pictures themselves and those of one class, and simple ways' likelihoods."""
-        train, labels = (table[:_LOOKED_AT] for table in self.table("train"))
+        train, labels = (spread(table, _LOOKED_AT) for table in self.table("train"))
         test = self.table("test")[0]
-        shown = {"training pictures": train, "one class alone": train[labels == labels[0]]}
+        shown = {"training pictures": train}
+        of_first = labels == labels[0]
+        alone = of_first if of_first.sum() > 1 else labels == labels.mode().values
+        if alone.sum() > 1:  # one picture says nothing of how pictures differ
+            shown["one class alone"] = train[alone]
         verdicts = {name: self.judge.verdict(pictures, test) for name, pictures in shown.items()}
         names = next(iter(verdicts.values()))._fields
         judged = {f"test/{n}": {who: float(getattr(v, n)) for who, v in verdicts.items()} for n in names}

@@ -83,6 +83,9 @@ class UnpairedPictures(Unpaired):
         check_side_and_shares(side, val_share, test_share, "pictures")
         if b is None and Path(a).expanduser().is_dir() and not stores_dataset(a):
             raise UserError("there is one folder, of look a alone", "name that of look b as data.b", a)
+        if disjoint and b is None:
+            what = "disjoint halves the names that two folders have, and a dataset has no names"
+            raise UserError(what, "leave it out, or name the folder of look b as data.b", "data.disjoint")
         self.places = (a, b)
         self.columns, self.disjoint, self.edge = columns, disjoint, side
         self.channels = (a_channels, b_channels)
@@ -144,11 +147,13 @@ class UnpairedPictures(Unpaired):
         for named in self._sets():
             found: dict[Split, tuple[Tensor, ...]] = {}
             for split, pictures in named.items():
-                rows = []
+                rows: list[list[Tensor]] = []
                 for name, *each in pictures:
                     made = [squared(picture, self.edge) for picture in each]
                     rows.append([as_bytes(picture.pixels) for picture in made])
                     read += [(name, picture.changes) for picture in made]
+                if not rows:
+                    raise UserError(f"{split} has no picture of one of the looks", "give more", str(self.places[0]))
                 columns = zip(*([row[:1] for row in rows] if min(map(len, rows)) == 1 else rows), strict=True)
                 found[split] = tuple(torch.stack(column) for column in columns)
             kept = shares({split: len(table[0]) for split, table in found.items()}, self)
@@ -160,6 +165,9 @@ class UnpairedPictures(Unpaired):
         a, b = self.places
         if b is not None:
             folders = [split_folders(place) for place in (a, b)]
+            if self.disjoint and folders[0].keys() != folders[1].keys():
+                what = f"it is divided into {', '.join(folders[0])}, and {b} into {', '.join(folders[1])}, so a picture"
+                raise UserError(f"{what} could be seen in both looks", "divide both alike, or leave out disjoint", a)
             return [{split: self._of_folder(folders, which, split) for split in folders[which]} for which in (0, 1)]
         found = splits_with_train(a, _REMEDY)
         return [

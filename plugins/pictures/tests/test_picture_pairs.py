@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from datasets import Image as Pictures
 from dlmkit_pictures.fidelity import fidelity
 from dlmkit_pictures.glyphs import CHARACTERS, Glyphs, draw_glyphs
-from dlmkit_pictures.paired import PairedPictures
+from dlmkit_pictures.paired import PairedPictures, dataset_pictures
 from dlmkit_pictures.pairs import PicturePairs, as_channels
 from PIL import Image
 
@@ -126,6 +129,40 @@ def test_baselines_are_the_input_and_the_nearest_training_pair():
     assert list(figures) == ["test/psnr", "test/ssim", "test/l1", "test/detail"]
     assert figures["test/l1"]["the nearest training pair"] == 0
     assert figures["test/l1"]["the input as it is"] == pytest.approx(((105 + 5) / 2 + 5) / 2 / 255)
+
+
+def test_similarity_does_not_depend_on_the_precision_of_the_run():
+    """Variances in half precision would be mostly rounding."""
+    made, truth = (0.5 + 0.02 * torch.rand(2, 3, 3, 16, 16)).unbind()
+    plain = fidelity(made, truth)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = fidelity(made, truth)
+    for name, each in plain.items():
+        torch.testing.assert_close(mixed[name], each, rtol=1e-6, atol=1e-6)
+
+
+def test_the_most_similar_is_found_among_many():
+    given = torch.arange(0, 250, 0.1).byte().view(-1, 1, 1, 1).expand(-1, 1, 12, 12).contiguous()
+
+    class Many(Table):
+        def table(self, split):
+            return (given, given) if split == "train" else (given[[5, 1700, 2400]], given[[5, 1700, 2400]])
+
+    assert Many(None, None).baselines()["test/l1"]["the nearest training pair"] == 0
+
+
+def test_a_dataset_s_own_bytes_win_over_a_file_of_that_name(tmp_path, monkeypatch):
+    from datasets import Dataset
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    paint(tmp_path / "0.png", (255, 255, 255))
+    stored = io.BytesIO()
+    Image.new("RGB", (20, 20), (10, 20, 30)).save(stored, "png")
+    cells = [{"path": "0.png", "bytes": stored.getvalue()}]
+    rows = Dataset.from_dict({"image": cells}).cast_column("image", Pictures())
+    (picture,) = dataset_pictures(rows, "image", 3, "owner/name")
+    assert [round(float(value) * 255) for value in picture.pixels[:, 0, 0]] == [10, 20, 30]
 
 
 def test_channels_can_be_made_others():

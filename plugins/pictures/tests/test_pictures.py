@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from dlmkit_pictures.digits import Digits
-from dlmkit_pictures.judge import Judge, frechet_distance
+from dlmkit_pictures.judge import Judge, frechet_distance, spread
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,25 @@ def test_the_parts_of_two_processes_are_the_batch_of_one(digits, split):
     whole, *parts = (digits.batch(split, 3, 1, rank, world) for rank, world in ((0, 1), (0, 2), (1, 2)))
     for name, tensor in whole.items():
         assert torch.equal(tensor, torch.cat([part[name] for part in parts]))
+
+
+def test_some_of_all_are_spread_over_all():
+    """Pictures from folders lie in the order of their classes."""
+    labels = torch.arange(10).repeat_interleave(100)
+    assert spread(labels, 50).bincount().tolist() == [5] * 10
+    assert torch.equal(spread(labels, 1000), labels) and spread(labels, 1000) is labels
+    assert spread(labels, 999).bincount(minlength=10).min() >= 99
+
+
+def test_a_class_of_one_picture_is_not_judged_alone(digits):
+    class Few(Digits):
+        def table(self, split):
+            pictures, labels = super().table(split)
+            return (pictures[:20], torch.tensor([3, *[5] * 19])) if split == "train" else (pictures, labels)
+
+    found = Few().baselines()["test/distance"]
+    assert list(found) == ["training pictures", "one class alone"]
+    assert all(math.isfinite(value) for value in found.values())
 
 
 def test_the_judge_can_tell_digits(digits):

@@ -56,6 +56,19 @@ def test_many_levels_are_joined_for_neighbours_only():
     assert neighbour_nats(*shades, 256) < 0.75 * 64 * math.log(256)
 
 
+def test_more_pixels_are_counted_than_float32_can():
+    """Four of five pixels are 0 wherever they are; it stops at 16,777,216, and would take them for fewer."""
+    train = (torch.rand(6, 1, 2000, 2000, generator=torch.Generator().manual_seed(0)) < 0.1).long()
+    inside = train[:, :, 1:, 1:][(train[:, :, 1:, :-1] == 0) & (train[:, :, :-1, 1:] == 0)]
+    zeros = int((inside == 0).sum())
+    assert zeros > 2**24
+    test = torch.zeros(1, 1, 2, 2, dtype=torch.int64)
+    corner = neighbour_nats(train, test[:, :, :1, :1], 2)
+    row, column = (neighbour_nats(train, part, 2) - corner for part in (test[:, :, :1], test[:, :, :, :1]))
+    found = neighbour_nats(train, test, 2) - corner - row - column
+    assert found == pytest.approx(-math.log((1 + zeros) / (2 + len(inside))), rel=1e-5)
+
+
 def test_the_baselines_of_the_digits():
     digits = Digits()
     assert digits.levels == 17

@@ -39,7 +39,8 @@ def test_an_epoch_has_each_picture_of_the_larger_set_once():
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_two_processes_see_what_one_sees(split):
     data = Two(batch_size=4)
-    whole, *parts = (data.batch(split, 2, 1, rank, world) for rank, world in ((0, 1), (0, 2), (1, 2)))
+    last = data.batches(split) - 1
+    whole, *parts = (data.batch(split, 2, last, rank, world) for rank, world in ((0, 1), (0, 2), (1, 2)))
     for look in "ab":
         assert torch.equal(whole[look], torch.cat([part[look] for part in parts]))
 
@@ -151,6 +152,29 @@ def test_names_of_both_folders_can_be_shared_out(folders):
     assert "a_truth" not in batch  # two pictures of look a have no partner
     assert torch.equal(batch["b_truth"][:, 0, 0, 0], batch["b"][:, 1, 0, 0])
     assert list(data.baselines()) == ["test/l1_ba"]
+
+
+def test_no_picture_is_seen_in_both_looks_of_folders_that_are_divided_otherwise(folders, tmp_path):
+    (tmp_path / "a" / "train").mkdir()
+    (tmp_path / "a" / "test").mkdir()
+    for number in range(10):
+        path = tmp_path / "a" / f"{number}.png"
+        path.rename(path.parent / ("test" if number > 6 else "train") / path.name)
+    with pytest.raises(UserError, match=r"divided into train, test, and .* into train, so a picture could"):
+        UnpairedPictures(*folders, side=16, disjoint=True).table("train")
+    assert len(UnpairedPictures(*folders, side=16).table("test")[0]) == 3
+    with pytest.raises(UserError, match=r"data\.disjoint: disjoint halves the names that two folders have"):
+        UnpairedPictures("owner/name", disjoint=True)
+
+
+def test_halves_of_one_name(tmp_path):
+    for look in "ab":
+        (tmp_path / look).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / look / "same.png")
+    for number in range(4):
+        Image.new("RGB", (8, 8)).save(tmp_path / "a" / f"{number}.png")
+    with pytest.raises(UserError, match="train has no picture of one of the looks"):
+        UnpairedPictures(str(tmp_path / "a"), str(tmp_path / "b"), side=8, disjoint=True).table("train")
 
 
 def test_the_truth_is_known_where_all_have_a_partner(folders, tmp_path):

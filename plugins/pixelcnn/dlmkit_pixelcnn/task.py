@@ -170,6 +170,8 @@ class PixelCNN(Task):
             alike: So many pictures in succession are drawn with the same random numbers.
         """
         was_training = self.net.training
+        if condition is not None and condition.is_floating_point():  # vectors, in the net's precision
+            condition = condition.to(next(self.net.parameters()).dtype)
         sampler = Cached(self.net.eval(), self.likelihood, n, self.side, self.side, condition)
         uniforms = uniform_numbers(self.likelihood, n, self.side, self.side, seed, alike).to(self.device)
         codes = sampler.run(uniforms, temperature, None if given is None else self.likelihood.codes(given))
@@ -187,7 +189,7 @@ class PixelCNN(Task):
         float(made.sum())  # a GPU is asked and does not wait: the clock is stopped when a figure has come back
         took = time.perf_counter() - started
         self.print(f"{_JUDGED:,} pictures were drawn in {took:.1f} s, {_JUDGED / took:.1f} a second")
-        found = {"pictures_per_second": torch.tensor(_JUDGED / took)}
+        found = {"pictures_per_second": _JUDGED / took}
         if hasattr(data, "judge") and not self.embedding_size:
             found["distance"] = data.judge.verdict(made, data.table("test")[0]).distance
             if condition is not None:

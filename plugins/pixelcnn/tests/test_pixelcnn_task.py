@@ -208,6 +208,15 @@ def test_the_judge_looks_at_what_was_drawn_for_each_class(monkeypatch):
     assert told["test/distance"] == 2.5 and told["test/as_asked"] == 0.75 and told["test/pictures_per_second"] > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_vectors_are_taken_in_the_net_s_precision(dtype):
+    task = made(embedding_size=4).to(dtype)
+    task.examples = {"picture": torch.rand(3, 1, 6, 6), "embedding": torch.randn(3, 4)}
+    first, last = task.examples["embedding"][:2]
+    assert task.between(first[None], last[None], 3).shape == (3, 1, 6, 6)
+    assert task.sample("0-2", n=3)[0].pixels.shape == task.sample(n=3)[0].pixels.shape
+
+
 def test_dropout_is_for_training_only():
     task, given = made(dropout=0.5), batch()
     assert torch.equal(task(given["picture"]), task(given["picture"]))

@@ -31,7 +31,9 @@ def gram(activations: Tensor) -> Tensor:
         activations: F (B, C, H, W).
     """
     flat = activations.flatten(2)  # (B, C, M)
-    return torch.bmm(flat, flat.transpose(1, 2)) / flat.shape[2]
+    with torch.autocast(flat.device.type, enabled=False):  # float16 cannot hold such sums, bfloat16 not tell them apart
+        flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
+        return torch.bmm(flat, flat.transpose(1, 2)) / flat.shape[2]
 
 
 def total_variation(pictures: Tensor) -> Tensor:

@@ -209,7 +209,7 @@ class StyleTransfer(StyleTask):
     def _style_before(self, batch: Batch) -> Tensor:
         """The style loss of the content picture as it is."""
         losses = self.fixed_losses()(self._prepared(batch)[0], *self._targets[0])
-        return losses.style.mean()
+        return losses.style.mean().clamp(min=1e-12)  # it is none where the content is the style, too
 
     # ------------------------------------------------------------------------------------------------ what it shows
 

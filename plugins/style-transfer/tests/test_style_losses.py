@@ -36,6 +36,14 @@ def test_gram_does_not_care_how_maps_lie_in_memory_or_where_things_are():
     torch.testing.assert_close(gram(x), gram(x.roll((3, 2), (2, 3))), rtol=0, atol=1e-12)
 
 
+def test_gram_in_a_run_of_half_precision():
+    """The sum over many places is beyond float16, and bfloat16 would leave three digits of it."""
+    x = 3 * pictures(1, 4, 300, 300).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(gram(x), gram(x.double()).float(), rtol=1e-4, atol=0)
+        assert gram(x.half()).isfinite().all()
+
+
 def test_total_variation_against_loops():
     x = pictures(1, 2, 3, 4)
     across = [float(x[0, c, i, j + 1] - x[0, c, i, j]) ** 2 for c in range(2) for i in range(3) for j in range(3)]

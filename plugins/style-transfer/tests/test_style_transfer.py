@@ -55,6 +55,11 @@ def test_the_pixels_are_all_that_is_trained(batch):
     assert before and all(torch.equal(value, before[name]) for name, value in task.named_buffers())
 
 
+def test_a_content_that_is_the_style(tmp_path, capsys):
+    folder = run(tmp_path, "--trainer.max_steps=2", "--data.content=china", '--data.style=["china"]')
+    assert (folder / "media" / "transfer-test.png").is_file() and "ZeroDivision" not in capsys.readouterr().err
+
+
 def test_targets_are_computed_once(batch, monkeypatch):
     task = made(batch)
     calls = []
