@@ -322,3 +322,28 @@ def test_a_process_that_is_interrupted_and_resumed(train, tiny, site, weights):
     assert not [word for word in FORBIDDEN if word in screen], screen
     assert re.match(r"next +dlmkit ", screen.rstrip().splitlines()[-1])
     same_end(tiny / "runs" / "stopped", whole, weights)
+
+
+@pytest.mark.parametrize("batches", [5, 7, 30])
+def test_processes_agree_on_stopping_after_every_ten_batches_however_long_an_epoch_is(batches):
+    from types import SimpleNamespace
+
+    from dlmkit.callbacks.checkpoints import Interrupted, LastCheckpoint
+
+    asked = []
+    strategy = SimpleNamespace(
+        reduce_boolean_decision=lambda stop, all: asked.append(stop) or stop, broadcast=lambda due: due
+    )
+    trainer = SimpleNamespace(
+        world_size=2, strategy=strategy, accumulate_grad_batches=1, num_training_batches=batches, enable_validation=False,
+        max_steps=-1, max_epochs=-1, current_epoch=0, global_step=0, should_stop=False, val_check_batch=None,
+        check_val_every_n_epoch=1, _logger_connector=SimpleNamespace(update_train_step_metrics=lambda: None),
+    )  # fmt: skip
+    last = LastCheckpoint()
+    for number in range(40):
+        last.on_train_batch_end(trainer, None, None, None, number % batches)
+    assert asked == [False] * 4
+    last._asked(signal.SIGINT, None)
+    with pytest.raises(Interrupted):
+        for number in range(10):
+            last.on_train_batch_end(trainer, None, None, None, number % batches)

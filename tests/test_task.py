@@ -352,3 +352,22 @@ def test_draws_follow_the_models_own_distribution(task):
     expected = task(prompt[:1])[0][0, -1].softmax(-1)
     torch.testing.assert_close(drawn.double(), expected, atol=0.03, rtol=0)
     assert task.generate(prompt, 3, seed=5).equal(task.generate(prompt, 3, seed=5))
+
+
+def test_the_first_step_of_a_longer_run_is_taken_at_the_rate_of_its_own_curve():
+    from dlmkit import WarmupCosine
+
+    def made(steps):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+        return optimizer, WarmupCosine(optimizer, warmup=1, total_steps=steps)
+
+    optimizer, schedule = made(4)
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == 0
+    longer, resumed = made(8)
+    longer.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(schedule.state_dict())
+    rate = 2 * resumed.factor(4)
+    assert longer.param_groups[0]["lr"] == resumed.get_last_lr()[0] == pytest.approx(rate) and rate > 1

@@ -5,9 +5,11 @@ Dimensions: N pictures, C channels, H height, W width.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlmkit import Animation
@@ -15,6 +17,8 @@ from dlmkit.figures import picture_grid
 from dlmkit_pictures.files import as_bytes
 
 __all__ = ["Frames"]
+
+_PIXELS = 400_000  # in a frame at most, because every checkpoint has all frames
 
 
 class Frames:
@@ -28,7 +32,12 @@ class Frames:
         return len(self.steps)
 
     def add(self, step: int, pictures: Tensor) -> None:
-        """Keep pictures (N, C, H, W), from 0 to 1, of a step."""
+        """Keep pictures (N, C, H, W), from 0 to 1, of a step; large ones are made smaller."""
+        count, _, high, wide = pictures.shape
+        scale = math.sqrt(_PIXELS / (count * high * wide))
+        if scale < 1:
+            size = [max(1, int(side * scale)) for side in (high, wide)]
+            pictures = F.interpolate(pictures.float(), size, mode="bilinear", antialias=True).clamp(0, 1)
         self.steps.append(step)
         self.pictures.append(as_bytes(pictures))
 

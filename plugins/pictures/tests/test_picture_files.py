@@ -20,6 +20,7 @@ from dlmkit_pictures.files import (
     stores_dataset,
     told,
 )
+from dlmkit_pictures.frames import Frames
 from PIL import Image
 
 from dlmkit.errors import UserError
@@ -240,6 +241,14 @@ def test_what_was_changed_is_told():
     assert told([("a.png", ()), ("b.png", ())]) == ""
     text = told([("a.png", ()), ("b.png", ("grey", "16-bit")), ("c.png", ("grey",))])
     assert text == "1 of 3 of 16 bits, made 8 (such as b.png); 2 of 3 grey, repeated as colour (such as b.png)"
+
+
+def test_frames_of_large_pictures_are_kept_smaller():
+    frames = Frames()
+    frames.add(1, torch.rand(32, 3, 64, 64))
+    frames.add(2, torch.full((20, 3, 256, 128), 0.2))
+    assert frames.pictures[0].shape == (32, 3, 64, 64) and frames.pictures[1].shape == (20, 3, 199, 99)
+    assert (frames.pictures[1] == 51).all()
 
 
 @pytest.mark.parametrize(
