@@ -334,11 +334,18 @@ def test_processes_agree_on_stopping_after_every_ten_batches_however_long_an_epo
     strategy = SimpleNamespace(
         reduce_boolean_decision=lambda stop, all: asked.append(stop) or stop, broadcast=lambda due: due
     )
+    logger = SimpleNamespace(update_train_step_metrics=lambda: None)
+    known = {"max_steps": -1, "max_epochs": -1, "current_epoch": 0, "global_step": 0, "should_stop": False}
+    known |= {"val_check_batch": None, "check_val_every_n_epoch": 1}
     trainer = SimpleNamespace(
-        world_size=2, strategy=strategy, accumulate_grad_batches=1, num_training_batches=batches, enable_validation=False,
-        max_steps=-1, max_epochs=-1, current_epoch=0, global_step=0, should_stop=False, val_check_batch=None,
-        check_val_every_n_epoch=1, _logger_connector=SimpleNamespace(update_train_step_metrics=lambda: None),
-    )  # fmt: skip
+        **known,
+        world_size=2,
+        strategy=strategy,
+        accumulate_grad_batches=1,
+        num_training_batches=batches,
+        enable_validation=False,
+        _logger_connector=logger,
+    )
     last = LastCheckpoint()
     for number in range(40):
         last.on_train_batch_end(trainer, None, None, None, number % batches)

@@ -247,7 +247,7 @@ def test_frames_of_large_pictures_are_kept_smaller():
     frames = Frames()
     frames.add(1, torch.rand(32, 3, 64, 64))
     frames.add(2, torch.full((20, 3, 256, 128), 0.2))
-    assert frames.pictures[0].shape == (32, 3, 64, 64) and frames.pictures[1].shape == (20, 3, 199, 99)
+    assert frames.pictures[0].shape == (32, 3, 64, 64) and frames.pictures[1].shape == (20, 3, 200, 100)
     assert (frames.pictures[1] == 51).all()
 
 
