@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -170,13 +171,16 @@ class PixelCNN(Task):
             alike: So many pictures in succession are drawn with the same random numbers.
         """
         was_training = self.net.training
-        if condition is not None and condition.is_floating_point():  # vectors, in the net's precision
-            condition = condition.to(next(self.net.parameters()).dtype)
-        sampler = Cached(self.net.eval(), self.likelihood, n, self.side, self.side, condition)
-        uniforms = uniform_numbers(self.likelihood, n, self.side, self.side, seed, alike).to(self.device)
-        codes = sampler.run(uniforms, temperature, None if given is None else self.likelihood.codes(given))
+        device = _with_double(self.device)
+        net = self.net.eval() if device == self.device else copy.deepcopy(self.net).eval().to(device)
+        if condition is not None:  # vectors, in the net's precision
+            dtype = next(net.parameters()).dtype if condition.is_floating_point() else condition.dtype
+            condition = condition.to(device, dtype)
+        sampler = Cached(net, self.likelihood, n, self.side, self.side, condition)
+        uniforms = uniform_numbers(self.likelihood, n, self.side, self.side, seed, alike).to(device)
+        codes = sampler.run(uniforms, temperature, None if given is None else self.likelihood.codes(given).to(device))
         self.net.train(was_training)
-        return self.likelihood.picture(codes)
+        return self.likelihood.picture(codes.to(self.device))
 
     def on_test_epoch_end(self) -> None:
         """Say how fast it draws, and let the data's judge look at what it drew."""
@@ -349,6 +353,11 @@ class PixelCNN(Task):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them up."""
         self.examples = checkpoint["examples"]
+
+
+def _with_double(device: torch.device) -> torch.device:
+    """Where numbers are drawn in float64: Apple's GPUs have none, and their processors draw as fast."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _first_of_each(labels: Tensor) -> Tensor:

@@ -217,6 +217,16 @@ def test_vectors_are_taken_in_the_net_s_precision(dtype):
     assert task.sample("0-2", n=3)[0].pixels.shape == task.sample(n=3)[0].pixels.shape
 
 
+@pytest.mark.parametrize("options", [{"num_classes": 3}, {"embedding_size": 4}, {}])
+def test_what_is_drawn_elsewhere_is_the_same(options, monkeypatch):
+    task = made(**options)
+    condition = {"num_classes": torch.arange(3), "embedding_size": torch.randn(3, 4)}.get(next(iter(options), ""))
+    given = torch.rand(3, 1, 2, 6).mul(4).round() / 4
+    here = task.draw(3, condition, given=given)
+    monkeypatch.setattr("dlmkit_pixelcnn.task._with_double", lambda device: torch.device("cpu", 0))
+    assert torch.equal(task.draw(3, condition, given=given), here)
+
+
 def test_dropout_is_for_training_only():
     task, given = made(dropout=0.5), batch()
     assert torch.equal(task(given["picture"]), task(given["picture"]))

@@ -51,11 +51,11 @@ def match_colours(style: Tensor, content: Tensor) -> Tensor:
         style: (1, 3, H, W).
         content: (1, 3, H', W').
     """
-    theirs, ours = (picture[0].flatten(1).double() for picture in (style, content))  # (3, pixels)
-    spread = torch.eye(3, dtype=torch.double, device=style.device) * 1e-8  # a grey picture has colours in one line
+    theirs, ours = (picture[0].flatten(1).cpu().double() for picture in (style, content))  # (3, pixels)
+    spread = torch.eye(3, dtype=torch.double) * 1e-8  # a grey picture has colours in one line
     change = _power(torch.cov(ours) + spread, 0.5) @ _power(torch.cov(theirs) + spread, -0.5)
     matched = change @ (theirs - theirs.mean(dim=1, keepdim=True)) + ours.mean(dim=1, keepdim=True)
-    return matched.to(style.dtype).view_as(style)
+    return matched.to(style).view_as(style)
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
