@@ -32,6 +32,7 @@ __all__ = [
     "changed_to",
     "existing_folder",
     "folders_in",
+    "holds_pictures",
     "list_pictures",
     "look_at",
     "luminance",
@@ -265,6 +266,15 @@ def stores_dataset(source: str) -> bool:
     place = Path(source).expanduser()
     tables = (p for p in place.rglob("*") if p.suffix in (".parquet", ".arrow") or p.name in _METADATA)
     return place.is_dir() and any(tables)
+
+
+def holds_pictures(source: str) -> bool:
+    """Whether this is a folder whose files are the pictures, and neither a stored dataset nor a dataset's name.
+
+    Args:
+        source: ``~`` is expanded.
+    """
+    return Path(source).expanduser().is_dir() and not stores_dataset(source)
 
 
 def _folders(names: Sequence[str]) -> str:

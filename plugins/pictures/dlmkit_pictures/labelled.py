@@ -15,7 +15,7 @@ from torch import Tensor
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, at_least, did_you_mean
-from dlmkit_pictures.files import Channels, Picture, folders_in, list_pictures, read_picture, squared, stores_dataset
+from dlmkit_pictures.files import Channels, Picture, folders_in, holds_pictures, list_pictures, read_picture, squared
 from dlmkit_pictures.paired import dataset_pictures, split_folders
 from dlmkit_pictures.pictures import ReadPictures
 
@@ -75,7 +75,7 @@ class LabelledPictures(ReadPictures):
 
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """Pictures (N, C, S, S) and their classes."""
-        if Path(self.source).expanduser().is_dir() and not stores_dataset(self.source):
+        if holds_pictures(self.source):
             found = self._of_folders(split_folders(self.source))
         else:
             remedy = "give a dataset's name or a folder as data.source, or check the connection"

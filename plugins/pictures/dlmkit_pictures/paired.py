@@ -22,10 +22,10 @@ from dlmkit_pictures.files import (
     appended,
     as_bytes,
     folders_in,
+    holds_pictures,
     list_pictures,
     read_picture,
     squared,
-    stores_dataset,
 )
 from dlmkit_pictures.pairs import PicturePairs
 
@@ -145,7 +145,7 @@ class PairedPictures(PicturePairs):
                 what = f"it is divided into {', '.join(ones)}, and {self.target} into {', '.join(others)}"
                 raise UserError(what, "divide both alike", self.source)
             return {split: self._of_folders(folder, others[split]) for split, folder in ones.items()}
-        if Path(self.source).expanduser().is_dir() and not stores_dataset(self.source):
+        if holds_pictures(self.source):
             return {split: self._of_sheets(folder) for split, folder in split_folders(self.source).items()}
         found = splits_with_train(self.source, _REMEDY)
         return {split: self._of_rows(rows) for split, rows in found.items()}

@@ -20,10 +20,10 @@ from dlmkit_pictures.files import (
     Picture,
     appended,
     as_bytes,
+    holds_pictures,
     list_pictures,
     read_picture,
     squared,
-    stores_dataset,
 )
 from dlmkit_pictures.paired import check_side_and_shares, dataset_pictures, shares, split_folders
 from dlmkit_pictures.pairs import as_channels
@@ -81,7 +81,7 @@ class UnpairedPictures(Unpaired):
     ) -> None:
         super().__init__(batch_size, num_workers)
         check_side_and_shares(side, val_share, test_share, "pictures")
-        if b is None and Path(a).expanduser().is_dir() and not stores_dataset(a):
+        if b is None and holds_pictures(a):
             raise UserError("there is one folder, of look a alone", "name that of look b as data.b", a)
         if disjoint and b is None:
             what = "disjoint halves the names that two folders have, and a dataset has no names"
