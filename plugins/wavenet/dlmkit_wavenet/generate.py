@@ -12,6 +12,7 @@ n sounds, T samples, R residual channels, D dilation channels, L layers, K kerne
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -40,6 +41,11 @@ class Conditions:
     condition: Tensor | None = None
     speaker: Tensor | None = None
     local: Tensor | None = None
+
+    def to(self, device: torch.device) -> Conditions:
+        """The same on another device."""
+        moved = (part if part is None else part.to(device) for part in (self.condition, self.speaker, self.local))
+        return Conditions(*moved)
 
 
 @dataclass(frozen=True)
@@ -240,16 +246,21 @@ def generate(
         progress: Called with every stretch of codes (n, t) as soon as it is there.
 
     Returns:
-        Codes (n, T) int64, without the prompt.
+        Codes (n, T) int64, without the prompt, where they were made: on the net's device, or on the processor where
+        the net is on an Apple GPU.
 
     Raises:
         ValueError: If ``length`` or ``temperature`` is negative, or a condition is missing.
     """
     if length < 0 or temperature < 0 or top_k < 0:
         raise ValueError(f"{length=}, {temperature=} and {top_k=} must not be negative")
-    device = net.embedding.weight.device
+    device = _with_double(net.embedding.weight.device)
+    if device != net.embedding.weight.device:
+        net = copy.deepcopy(net).to(device)
+    conditions = conditions.to(device)
     if prompt is None or not prompt.shape[1]:
-        prompt = torch.full((n, 1), net.levels // 2, device=device)
+        prompt = torch.full((n, 1), net.levels // 2)
+    prompt = prompt.to(device)
     draw = torch.Generator().manual_seed(seed)
     uniforms = torch.rand(length, len(prompt), generator=draw, dtype=torch.float64).to(device)
     start = prime(net, prompt, conditions, length)
@@ -259,6 +270,11 @@ def generate(
         if progress is not None:
             progress(part)
     return torch.cat(parts, dim=1) if parts else prompt[:, :0]
+
+
+def _with_double(device: torch.device) -> torch.device:
+    """Where tokens are drawn in float64: Apple's GPUs have none, and the compiled kernel is the processor's anyway."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _stretches(

@@ -208,7 +208,7 @@ class WaveNet(Task):
             found["local"] = numbers[torch.arange(length) * len(numbers) // max(1, length)].expand(n, -1)
         elif self.counts["local"]:
             found["local"] = self._example("local", rows, torch.zeros(n, 1, dtype=torch.int64))
-        return Conditions(**{key: value.to(self.device) for key, value in found.items()})
+        return Conditions(**found)
 
     def _rows(self, n: int, number: int | None) -> Tensor:
         """Which examples n sounds take after, int64: those of one class, if it is asked for and there are any."""
@@ -265,7 +265,7 @@ class WaveNet(Task):
         """
         at_least(0, "--", seconds=seconds, temperature=temperature, top_k=top_k)
         length = round(seconds * self.sample_rate)
-        start = None if prompt is None else self._heard(prompt).expand(n, -1).to(self.device)
+        start = None if prompt is None else self._heard(prompt).expand(n, -1)
         conditions = self.conditions(n, label, speaker, local, length)
         slow = self.device.type == "cpu" and not is_fast(self.net)
         with _told(n * length, self.sample_rate, slow) as tell, self._writing(stream) as write:

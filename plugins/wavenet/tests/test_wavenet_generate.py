@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dlmkit_wavenet.generate import Conditions, Eager, choose, generate, prime
+from dlmkit_wavenet.generate import Conditions, Eager, _with_double, choose, generate, prime
 from dlmkit_wavenet.model import WaveNetModel
 from torch import Tensor
 
@@ -138,6 +138,16 @@ def test_a_local_condition_that_ends_goes_on():
     net = made(local_classes=5)
     short, long = (Conditions(local=torch.full((1, steps), 2)) for steps in (5, 60))
     assert torch.equal(generate(net, 60, conditions=short), generate(net, 60, conditions=long))
+
+
+def test_a_net_where_there_is_no_float64_draws_on_the_processor(monkeypatch):
+    net, prompt = made(classes=3, speakers=2, local_classes=5), torch.randint(256, (2, 10))
+    given = Conditions(torch.tensor([0, 2]), torch.tensor([1, 0]), torch.randint(5, (2, 30)))
+    here = generate(net, 30, prompt, given, fast=False)
+    assert _with_double(torch.device("mps")) == torch.device("cpu")
+    assert _with_double(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    monkeypatch.setattr("dlmkit_wavenet.generate._with_double", lambda device: torch.device("cpu", 0))  # "elsewhere"
+    assert torch.equal(generate(net, 30, prompt, given, fast=False), here)
 
 
 def test_nothing_and_what_is_refused():
