@@ -103,8 +103,11 @@ def check(options: argparse.Namespace) -> int:
         showing.folder = Path(scratch)
         one_batch = {"fast_dev_run": 1, "default_root_dir": scratch}
         engine = build(recipe, [showing], _allowed(options), one_batch)
-        engine.trainer.fit(engine.model, engine.datamodule)
-        metrics = engine.trainer.test(engine.model, engine.datamodule, verbose=False)[0]
+        try:
+            engine.trainer.fit(engine.model, engine.datamodule)
+            metrics = engine.trainer.test(engine.model, engine.datamodule, verbose=False)[0]
+        except UserError as error:
+            raise recipe.located(error) from None
         _require_finite(recipe, metrics)
         if showing.faults:
             raise UserError(showing.faults[0], "mend the task's show method")

@@ -396,6 +396,20 @@ def test_a_metric_that_nobody_logs(command, write):
     assert "val/loss" in line
 
 
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_data_of_another_kind_than_the_model_reads(command, write, monkeypatch, verb):
+    """What the model would be told by its own data can be typed; the batches then differ."""
+    from dlmkit_tiny.task import Tiny
+
+    monkeypatch.setattr(Tiny, "loss", lambda task, batch: (batch["picture"].mean(), {}))
+    write("my.yaml", RECIPE)
+    outcome = command(verb, "my.yaml")
+    assert outcome.code == 2
+    (line,) = outcome.faults
+    assert line.startswith("my.yaml:6: data.class_path: the model reads 'picture' of a batch, and these data tell ")
+    assert line.endswith("give data that the model is made for; dlmkit show MODEL lists recipes")
+
+
 def test_an_error_in_a_task_is_its_authors_and_keeps_its_traceback(train, monkeypatch):
     from dlmkit_tiny.task import Tiny
 

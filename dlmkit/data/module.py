@@ -127,7 +127,16 @@ class _Batches(Dataset[Batch]):
 
     def __getitem__(self, position: tuple[int, int]) -> Batch:
         epoch, index = position
-        return self.data.batch(self.split, epoch, index, self.rank, self.world)
+        return _Told(self.data.batch(self.split, epoch, index, self.rank, self.world))
+
+
+class _Told(Batch):
+    """A batch that says so if a model reads what the data do not tell."""
+
+    def __missing__(self, name: str) -> Tensor:
+        what = f"the model reads {name!r} of a batch, and these data tell {', '.join(self)}"
+        remedy = "give data that the model is made for; dlmkit show MODEL lists recipes"
+        raise UserError(what, remedy, "data.class_path")
 
 
 class ResumableLoader(DataLoader[Batch]):
