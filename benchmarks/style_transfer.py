@@ -11,7 +11,7 @@ still while a picture is judged, which is done for both by the same function: th
 picture in its range, at full size. What is compared is the tutorial's time for its 300 steps with the time until ours
 is as good as the tutorial's best picture.
 
-Usage: python benchmarks/style_transfer.py --weights tiny_darknet_imagenet.npz [--size 512] [--rounds 3]
+Usage: python benchmarks/style_transfer.py --weights darknettiny/model.json [--size 512] [--rounds 3]
 Without --weights the fixed net is the one with random weights.
 """
 
@@ -37,7 +37,7 @@ STEPS = 300  # of the tutorial
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", help="Tiny Darknet's weights (.npz); random ones when left out")
+    parser.add_argument("--weights", help="Tiny Darknet's weights (model.json or .npz); random ones when left out")
     parser.add_argument("--size", type=int, default=512, help="pixels along the longer side (default: 512)")
     parser.add_argument("--content", default="china", help="the content picture (default: china)")
     parser.add_argument("--style", default="strokes", help="the style picture (default: strokes)")

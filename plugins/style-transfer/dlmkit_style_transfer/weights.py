@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -21,10 +23,10 @@ from dlmkit_style_transfer.features import Features, random_convnet, tiny_darkne
 __all__ = ["FeatureNet", "features"]
 
 FeatureNet = Literal["random", "tiny-darknet", "vgg19"]
-_ENDINGS = (".npz", ".pt", ".pth", ".bin", ".safetensors")
+_ENDINGS = (".npz", ".json", ".pt", ".pth", ".bin", ".safetensors")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _NEEDED = {
-    "tiny-darknet": "an .npz with Keras's arrays of Tiny Darknet",
+    "tiny-darknet": "the model.json of TensorFlow.js's darknettiny, or an .npz with Keras's arrays of Tiny Darknet",
     "vgg19": "torchvision's weights of vgg19 (.pth, .safetensors), or a hub name such as timm/vgg19.tv_in1k",
 }
 
@@ -55,7 +57,8 @@ def features(net: FeatureNet, weights: str | None, average: bool = False) -> Fea
     if path.suffix not in _ENDINGS:
         what = f"a file of weights ends in {', '.join(sorted(_ENDINGS))}, and this one in {path.suffix or 'nothing'}"
         raise UserError(what, f"give {_NEEDED[net]}", str(path))
-    arrays = _arrays(path) if path.suffix == ".npz" else _state(path)
+    read = {".npz": _arrays, ".json": _shards}.get(path.suffix, _state)
+    arrays = read(path)
     try:
         return (tiny_darknet if net == "tiny-darknet" else vgg19)(arrays, average)
     except ValueError as fault:
@@ -104,6 +107,28 @@ def _arrays(path: Path) -> dict[str, Tensor]:
             return {name: torch.from_numpy(archive[name]) for name in archive.files}
     except (OSError, ValueError, EOFError, TypeError, KeyError, zipfile.BadZipFile) as fault:
         raise _damaged(path, fault) from fault
+
+
+def _shards(path: Path) -> dict[str, Tensor]:
+    """Arrays as TensorFlow.js stores them: their names and shapes in a JSON file, their numbers in files beside it."""
+    found: dict[str, Tensor] = {}
+    place = path
+    try:
+        for group in json.loads(path.read_bytes())["weightsManifest"]:
+            numbers = b""
+            for name in group["paths"]:
+                place = path.parent / Path(name).name
+                numbers += place.read_bytes()
+            start = 0
+            for array in group["weights"]:
+                if array["dtype"] != "float32":
+                    raise ValueError(f"{array['name']} is {array['dtype']}, not float32")
+                size = math.prod(array["shape"])
+                values = np.frombuffer(numbers, "<f4", size, start).reshape(array["shape"])
+                found[array["name"]], start = torch.from_numpy(values.copy()), start + 4 * size
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise _damaged(place, fault) from fault
+    return found
 
 
 def _state(path: Path) -> dict[str, Tensor]:

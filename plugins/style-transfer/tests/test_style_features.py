@@ -186,6 +186,42 @@ def test_weights_of_tiny_darknet_from_a_file(tmp_path):
     assert net.told == "Tiny Darknet, trained on ImageNet" and len(net.names) == 15
 
 
+def write_shards(folder, arrays, dtype="float32"):
+    """As TensorFlow.js stores a net, with two shards for each half of the arrays."""
+    groups, names = [], list(arrays)
+    for number, part in enumerate((names[: len(names) // 2], names[len(names) // 2 :])):
+        numbers = b"".join(arrays[name].astype("<f4").tobytes() for name in part)
+        paths = [f"group{number}-shard{shard}of2" for shard in (1, 2)]
+        for path, piece in zip(paths, (numbers[:1001], numbers[1001:]), strict=True):
+            (folder / path).write_bytes(piece)
+        about = [{"name": name, "shape": list(arrays[name].shape), "dtype": dtype} for name in part]
+        groups.append({"paths": paths, "weights": about})
+    (folder / "model.json").write_text(json.dumps({"modelTopology": {}, "weightsManifest": groups}))
+    return str(folder / "model.json")
+
+
+def test_weights_of_tiny_darknet_from_tensorflow_js(tmp_path):
+    np.savez(tmp_path / "darknet.npz", **darknet_arrays())
+    other = features("tiny-darknet", str(tmp_path / "darknet.npz"))
+    net = features("tiny-darknet", write_shards(tmp_path, darknet_arrays()))
+    for name, buffer in net.named_buffers():
+        assert torch.equal(buffer, dict(other.named_buffers())[name]), name
+
+
+def test_weights_from_tensorflow_js_that_are_broken(tmp_path):
+    for wrong, text in (("uint8", "is uint8, not float32"), ("float32", "group1-shard2of2: .*cannot be read")):
+        path = write_shards(tmp_path, darknet_arrays(), wrong)
+        (tmp_path / "group1-shard2of2").unlink()
+        with pytest.raises(UserError, match=text):
+            features("tiny-darknet", path)
+    write_shards(tmp_path, darknet_arrays())
+    (tmp_path / "group1-shard2of2").write_bytes(b"short")
+    for wrong in (path, path.replace("model.json", "other.json")):
+        (tmp_path / "other.json").write_text("[]")
+        with pytest.raises(UserError, match="these weights cannot be read"):
+            features("tiny-darknet", wrong)
+
+
 def test_weights_of_vgg_in_three_forms(tmp_path):
     state = vgg_state()
     torch.save(state, tmp_path / "plain.pth")
