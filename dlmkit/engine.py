@@ -162,6 +162,9 @@ class Engine(LightningCLI):
             name = option
             try:
                 optimizer = make(parameters)
+                if isinstance(optimizer, torch.optim.LBFGS) and getattr(self.trainer.precision_plugin, "scaler", None):
+                    what = "L-BFGS looks at a picture several times in a step, which the loss scale of float16 forbids"
+                    raise self.recipe.fault(("trainer", "precision"), what, "give bf16-mixed, or another optimizer")
                 name = schedule_option
                 if schedule is not None:
                     schedule(optimizer)

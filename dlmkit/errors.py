@@ -22,7 +22,8 @@ class UserError(Exception):
 
     def __init__(self, what: str, remedy: str = "", where: str = "") -> None:
         super().__init__(what, remedy, where)
-        self.what = " ".join(what.split())
+        told = what.rpartition(f"{__name__}.UserError: ")[2]  # from a loading process, torch wraps it in a traceback
+        self.what = " ".join(told.split())
         self.remedy = " ".join(remedy.split())
         self.where = where
 

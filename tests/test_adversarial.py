@@ -315,11 +315,34 @@ def test_accumulated_gradients_are_those_of_the_whole_group(fit, scaled):
         torch.testing.assert_close(gradients, expected, **({"rtol": 0.1, "atol": 0.01} if scaled else {}))
 
 
+def test_gradients_are_unscaled_before_they_are_clipped(fit):
+    """A loss scale of 1024 beside a limit of 0.01: clipped before, the steps would be a thousand times too short."""
+    start, moved = [], []
+
+    def scale(trainer, task):
+        trainer.precision_plugin.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        start.append(copy.deepcopy([task.discriminator, task.generator]))
+
+    words = ["--trainer.precision=bf16-mixed", "--trainer.max_steps=1", "--trainer.gradient_clip_val=0.01"]
+    task = fit(*words, SGD, "--model.optimizer.lr=1", callbacks=[watcher(on_fit_start=scale)])
+    for before, now in zip(start[0], (task.discriminator, task.generator), strict=True):
+        steps = [one - other for one, other in zip(now.parameters(), before.parameters(), strict=True)]
+        moved.append(torch.cat([step.flatten() for step in steps]).norm().item())
+    assert moved == pytest.approx([0.01, 0.01], rel=0.02)
+
+
 def test_mixed_precision(fit):
     started = {}
     remember = watcher(on_train_start=lambda trainer, task: started.update(state(task)))
     words = ["--trainer.precision=bf16-mixed", "--trainer.max_steps=3", "--trainer.gradient_clip_val=1"]
-    task = fit(*words, callbacks=[remember])
+    seen = set()
+
+    def look(trainer, task, batch, batch_idx):
+        for network in (task.discriminator, task.generator):
+            network.register_forward_hook(lambda module, given, made: seen.add(made.dtype))
+
+    task = fit(*words, callbacks=[remember, watcher(on_train_batch_start=look)])
+    assert seen == {torch.bfloat16}
     for name, parameter in task.named_parameters():
         assert torch.isfinite(parameter).all() and not torch.equal(parameter, started[name]), name
 

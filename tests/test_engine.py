@@ -456,3 +456,16 @@ def test_memory_that_is_freed_is_used_again_unless_the_user_has_a_say():
     once = (32 << 20) // resource.getpagesize()
     assert pages() < 3 * once
     assert pages(MALLOC_TRIM_THRESHOLD_="131072") > 10 * once
+
+
+def test_l_bfgs_and_the_loss_scale_of_float16_are_refused_together(built, monkeypatch):
+    from types import SimpleNamespace
+
+    from lightning.pytorch import Trainer
+
+    from dlmkit.errors import UserError
+
+    monkeypatch.setattr(Trainer, "precision_plugin", SimpleNamespace(scaler=object()))  # as with 16-mixed on a GPU
+    with pytest.raises(UserError, match="the loss scale of float16 forbids; give bf16-mixed, or another optimizer"):
+        built("tiny", "--model.optimizer=LBFGS")
+    built("tiny")

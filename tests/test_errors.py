@@ -406,7 +406,10 @@ def test_data_of_another_kind_than_the_model_reads(command, write, monkeypatch, 
     outcome = command(verb, "my.yaml")
     assert outcome.code == 2
     (line,) = outcome.faults
-    assert line.startswith("my.yaml:6: data.class_path: the model reads 'picture' of a batch, and these data tell ")
+    assert re.match(
+        r"my.yaml:6: data.class_path: the model reads 'picture' of a batch \(tests/test_errors.py:\d+\), and these ",
+        line,
+    )
     assert line.endswith("give data that the model is made for; dlmkit show MODEL lists recipes")
 
 

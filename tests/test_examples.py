@@ -55,3 +55,22 @@ def test_training_batches_are_full_and_in_another_order_in_each_epoch():
     assert epochs[0] != epochs[1] and all(len(set(epoch)) == 48 for epoch in epochs)
     halves = [data.batch("train", 1, 2, rank, 2)["number"] for rank in (0, 1)]
     assert torch.cat(halves).tolist() == epochs[1][16:24]
+
+
+class Broken(Numbers):
+    """One example of it cannot be had."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 2)
+        self.num_workers = 1
+
+    def take(self, split, rows):
+        if 5 in rows:
+            raise UserError("this picture is damaged", "take it out", "five.png")
+        return {"number": rows}
+
+
+def test_an_error_in_a_loading_process_is_told_as_in_one():
+    with pytest.raises(UserError) as caught:
+        list(Broken().test_dataloader())
+    assert str(caught.value) == "five.png: this picture is damaged; take it out"

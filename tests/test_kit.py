@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from dlmkit import Audio, Figure, Image, Table, Text, UserError, plugins
+from dlmkit import Animation, Audio, Figure, Image, Table, Text, UserError, plugins
 from dlmkit.data.module import ResumableLoader
 from dlmkit.testing import check as kit
 from dlmkit.testing import conformance, package_checks, process_checks, run_checks, run_kit, training_checks
@@ -183,7 +183,8 @@ def test_report_says_what_failed_what_is_switched_off_and_what_was_not_reached(
     assert run_kit(subject.word) == 1
     text = capsys.readouterr().out
     assert re.search(
-        r"✗ the default recipe trains.*recipe_trains.*\n.*dlmkit_fake\d+/task.py:\d+: KeyError: 'inputs'", text
+        r"✗ the default recipe.*recipe_trains.*\n.*reads 'inputs' of a batch \(dlmkit_fake\d+/task.py:\d+\)",
+        text,
     )
     assert re.search(r"– .*below 50 % of its start.*switched off: too good", text)
     assert re.search(r"– the same seed.*not reached: it takes a run of the default recipe", text)
@@ -439,6 +440,8 @@ def drawn(*, empty: bool) -> MatplotlibFigure:
         (Image(np.full((4, 4, 3), 255, dtype=np.uint8)), "is blank"),
         (Figure(MatplotlibFigure(figsize=(1, 1))), "is blank"),
         (Figure(drawn(empty=True)), "has only empty axes"),
+        (Animation([np.eye(4)]), "has one frame only"),
+        (Animation([np.eye(4), np.zeros((4, 4, 3))]), "ends with a blank frame"),
         (Audio(np.full(100, 0.3), 8000), "is silent"),
         (Audio(np.zeros(0), 8000), "is silent"),
         (Audio(np.array([0.1, np.nan]), 8000), "holds numbers that are not finite"),
@@ -448,6 +451,7 @@ def drawn(*, empty: bool) -> MatplotlibFigure:
         (Image(np.eye(4)), ""),
         (Image(np.random.default_rng(1).random((4, 4, 3))), ""),
         (Figure(drawn(empty=False)), ""),
+        (Animation([np.zeros((4, 4)), np.eye(4)]), ""),
         (Audio(np.sin(np.arange(100.0)), 8000), ""),
         (Text("a"), ""),
         (Table(["a"], [[1]]), ""),

@@ -7,11 +7,13 @@ import wave
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import image
 from matplotlib.figure import Figure as MatplotlibFigure
 
 import dlmkit
 from dlmkit import Animation, Audio, Figure, Image, Table, Text
+from dlmkit.figures import picture_grid
 
 
 def test_names_are_imported_when_they_are_used():
@@ -117,6 +119,22 @@ def test_an_animation_tells_its_steps(tmp_path):
     path = Animation(frames, captions=["step 1", "step 2"]).save(tmp_path, "training")
     with Pillow.open(path) as moving:
         assert moving.n_frames == 2 and moving.height > 20
+        assert moving.info["loop"] == 0  # over and over
+        assert moving.info["duration"] == 2000
+        for frame, (shade, time) in enumerate([(0, 2000), (120, 3000)]):
+            moving.seek(frame)
+            assert moving.info["duration"] == time
+            assert moving.convert("RGB").getpixel((5, moving.height - 5)) == (shade,) * 3
     assert type(Animation(frames).tracked(path)) is wandb.Video
     with pytest.raises(ValueError, match="zip"):
         Animation(frames, captions=["one"]).save(tmp_path, "wrong")
+
+
+def test_a_grid_of_pictures_has_one_range_of_colours_whatever_is_in_it():
+    """No picture is brightened by its neighbours, or by itself."""
+    shades = torch.tensor([0.25, -1.0, 2.0, 0.25])
+    for some in (shades, shades[:1], shades[[0, 2]]):
+        grid = picture_grid(some[:, None, None, None].expand(-1, 1, 4, 4), columns=len(some))
+        wide = grid.shape[1] // len(some)
+        found = [int(grid[grid.shape[0] // 2, wide * i + wide // 2, 0]) for i in range(len(some))]
+        assert found == [{0.25: 64, -1.0: 0, 2.0: 255}[float(shade)] for shade in some]

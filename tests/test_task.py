@@ -325,6 +325,8 @@ def test_sampling_needs_the_run_alone(command, refused, written, prose, tiny):
     assert line.startswith("-n is 0; ")
     (line,) = refused("sample", written, "--length=-1")
     assert "length is -1" in line
+    (line,) = refused("sample", written, "--temperature=-1")
+    assert line == "--temperature: temperature is -1.0; give at least 0"
 
 
 def test_text_that_is_not_there_or_too_short(refused, write):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -134,7 +136,10 @@ class _Told(Batch):
     """A batch that says so if a model reads what the data do not tell."""
 
     def __missing__(self, name: str) -> Tensor:
-        what = f"the model reads {name!r} of a batch, and these data tell {', '.join(self)}"
+        reader = sys._getframe(1)
+        file = Path(reader.f_code.co_filename)
+        place = f"{file.parent.name}/{file.name}:{reader.f_lineno}"
+        what = f"the model reads {name!r} of a batch ({place}), and these data tell {', '.join(self)}"
         remedy = "give data that the model is made for; dlmkit show MODEL lists recipes"
         raise UserError(what, remedy, "data.class_path")
 

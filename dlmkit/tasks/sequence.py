@@ -178,9 +178,10 @@ class SequenceTask(Task):
             seed: Of the draws; the same seed gives the same text.
 
         Raises:
-            UserError: If the prompt is empty, or holds what the training text did not; if ``length`` is negative.
+            UserError: If the prompt is empty, or holds what the training text did not; if ``length`` is negative, or
+                ``temperature``.
         """
-        at_least(0, "--", length=length)
+        at_least(0, "--", length=length, temperature=temperature)
         ids = self.encode(prompt) if prompt is not None else self._opening()
         start = torch.tensor([ids] * n, device=self.device)
         return [Text(self.tokenizer.decode(row)) for row in self.generate(start, length, temperature, seed).tolist()]

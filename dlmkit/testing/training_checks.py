@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from dlmkit import recipe as recipes
 from dlmkit.errors import UserError
-from dlmkit.media import Audio, Figure, Image, Media, Table, Text
+from dlmkit.media import Animation, Audio, Figure, Image, Media, Table, Text
 from dlmkit.testing.check import check, tell
 from dlmkit.testing.package_checks import place
 from dlmkit.testing.probes import Losses
@@ -134,6 +134,8 @@ def media_fault(name: str, item: Any, folder: Path) -> tuple[str, str]:
         return "writes no file", f"mend the write method of {type(item).__name__}"
     if isinstance(item, (Image, Figure)):
         return _picture_fault(item, file)
+    if isinstance(item, Animation):
+        return _animation_fault(item)
     if isinstance(item, Audio):
         return _sound_fault(item)
     if isinstance(item, Text) and not item.text.strip():
@@ -151,6 +153,15 @@ def _picture_fault(item: Image | Figure, file: Path) -> tuple[str, str]:
         return "is blank", "look at the range of what is drawn: pixels are in [0, 1], or uint8"
     if isinstance(item, Figure) and not any(ax.has_data() or ax.texts for ax in item.figure.axes):
         return "has only empty axes", "draw into them"
+    return "", ""
+
+
+def _animation_fault(item: Animation) -> tuple[str, str]:
+    if len(item.frames) < 2:
+        return "has one frame only", "show it when there are more, or an Image"
+    last = np.asarray(item.frames[-1])
+    if _colours(last.reshape(*last.shape[:2], -1)) < 2:
+        return "ends with a blank frame", "look at the range of what is drawn: pixels are in [0, 1], or uint8"
     return "", ""
 
 

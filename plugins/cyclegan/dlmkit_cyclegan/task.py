@@ -11,6 +11,7 @@ from dlmkit_pictures.files import Channels, as_bytes, changed_to, named_file, re
 from dlmkit_pictures.frames import Frames
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.strips import first_of, strips_figure
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from dlmkit import Adversarial, Figure, Media, UserError
@@ -119,6 +120,12 @@ class CycleGAN(Adversarial):
         self._examples: dict[str, Tensor] = {}
         self._frames = Frames()
 
+    def setup(self, stage: str) -> None:
+        """Under ``ddp`` every process computes the buffers by itself: they need not be sent before every step."""
+        super().setup(stage)
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            self.trainer.strategy._ddp_kwargs["broadcast_buffers"] = False
+
     def players(self) -> Mapping[str, Player]:
         """Both generators together, and after them both discriminators."""
         makers = Player(self.generators, self.optimizer, self.lr_scheduler, self.generator_every)
@@ -206,7 +213,7 @@ class CycleGAN(Adversarial):
             rows = self._there_and_back(batch[look], way)
             if truth is not None:
                 rows["truth"] = truth
-            title = "There and back; no picture was seen in both looks"
+            title = "There and back; pictures never trained on"
             shown[f"{look}-{other}-{look}"] = Figure(strips_figure(rows, title))
         if len(self._frames) > 1:
             shown["training"] = self._frames.animation(columns=len(self._frames.pictures[0]) // 2)

@@ -119,8 +119,9 @@ class GAN(Adversarial):
         real_output, made_output = (
             (torch.sigmoid(logits) if self.objective.probable else logits).mean().detach() for logits in told
         )
-        if self.training and self._trainer is not None and self.trainer.global_step % 10 == 0:
-            self._outputs.append((self.trainer.global_step, float(real_output), float(made_output)))
+        step = self.trainer.global_step if self.training and self._trainer is not None else -1
+        if step % 10 == 0 and (not self._outputs or self._outputs[-1][0] != step):  # once for a group of batches
+            self._outputs.append((step, float(real_output), float(made_output)))
         return loss, {"real_output": real_output, "made_output": made_output}
 
     def generator_loss(self, batch: Batch) -> Tensor:
@@ -140,11 +141,15 @@ class GAN(Adversarial):
             self._judge("val")
 
     def configure_callbacks(self) -> list[Callback]:
-        """Look whether Inception's weights can be had, before there is a run folder and hours are spent.
+        """Look for the data's judge and for Inception's weights, before there is a run folder and hours are spent.
 
         Raises:
-            UserError: If they cannot.
+            UserError: If they cannot be had.
         """
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(type(data), "judge"):
+            what = f"{type(data).__name__} has no judge, and a GAN has no other measure of how good it is"
+            raise UserError(what, "give pictures whose class can be told, such as labelled-pictures", "data.class_path")
         if self.inception is not None:
             inception_distance(self.inception, "model.inception")
         return super().configure_callbacks()
@@ -161,7 +166,8 @@ class GAN(Adversarial):
         rank, processes = self.global_rank, self.trainer.world_size
         draw = torch.Generator().manual_seed(0)
         z = torch.randn(self.inception_pictures, self.latent_size, generator=draw)[rank::processes].to(self.fixed)
-        metric = inception_distance(weights, "model.inception").to(self.device)
+        device = "cpu" if self.device.type == "mps" else self.device  # Apple's GPUs have no float64
+        metric = inception_distance(weights, "model.inception").to(device)
         real = spread(data.table("test")[0], self.inception_pictures)
         add_pictures(metric, real[rank::processes], real=True)
         for part in z.split(_MADE_AT_ONCE):
@@ -171,8 +177,6 @@ class GAN(Adversarial):
 
     def _judge(self, stage: Literal["val", "test"]) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "judge"):
-            return
         made = torch.cat([self(z) for z in self.fixed.split(_MADE_AT_ONCE)])
         verdict = data.judge.verdict(made, data.table(stage)[0])
         for name, value in verdict._asdict().items():
@@ -183,7 +187,9 @@ class GAN(Adversarial):
     def show(self, batch: Batch) -> dict[str, Media]:
         """Pictures from fixed z, how they came about, a walk between z, and the discriminator's outputs over time."""
         shown: dict[str, Media] = {
-            "samples": Image(picture_grid(self(self.fixed[:_SHOWN])), "Made of the same z all along"),
+            "samples": Image(
+                picture_grid(self(self.fixed[:_SHOWN])), "Made pictures, from the same z at every validation"
+            ),
             "real": Image(picture_grid(batch["picture"][:_SHOWN]), "Real pictures, never trained on"),
             "walk": Image(picture_grid(self(self.walk(rows=4, steps=10)), columns=10), "From one z to another"),
         }
@@ -196,7 +202,8 @@ class GAN(Adversarial):
     def walk(self, rows: int, steps: int) -> Tensor:
         """Vectors on the way from one z to another (rows · steps, latent_size).
 
-        The way is along a great circle, on which vectors stay as long as normal ones are.
+        The way is along a great circle, on which vectors stay as long as normal ones are; a straight one between
+        vectors that lie on a line with 0.
 
         Args:
             rows: How many ways.
@@ -206,10 +213,11 @@ class GAN(Adversarial):
             | Sampling Generative Networks (White, 2016)
         """
         one, other = self.fixed[:rows, None], self.fixed[rows : 2 * rows, None]
-        angle = torch.arccos(torch.cosine_similarity(one, other, dim=-1))[..., None]
+        angle = torch.arccos(torch.cosine_similarity(one, other, dim=-1).clamp(-1, 1))[..., None]
         t = torch.linspace(0, 1, steps, device=one.device)[None, :, None]
         between = (torch.sin((1 - t) * angle) * one + torch.sin(t * angle) * other) / torch.sin(angle)
-        return between.flatten(0, 1)
+        on_one_line = torch.sin(angle) < 1e-3  # there is no circle
+        return torch.where(on_one_line, (1 - t) * one + t * other, between).flatten(0, 1)
 
     def outputs_figure(self) -> MatplotlibFigure:
         """What the discriminator said of real and of made pictures while it was trained."""

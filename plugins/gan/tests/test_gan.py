@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from dlmkit_gan.task import GAN
 from torch import nn
 
 from dlmkit.errors import UserError
+from dlmkit.figures import picture_grid
 from dlmkit.tasks.task import with_metrics
 from dlmkit.testing.process_checks import calmed
 
@@ -168,6 +170,12 @@ def test_a_walk_goes_from_one_vector_to_another_and_stays_as_long(task):
     assert (lengths.min(dim=1).values > 0.9 * torch.minimum(lengths[:, 0], lengths[:, -1]) - 1e-4).all()
 
 
+def test_a_walk_between_numbers_is_a_line():
+    """In one dimension there is no circle to walk on."""
+    way = GAN(channels=1, side=8, latent_size=1, width=4).walk(rows=8, steps=3).view(8, 3)
+    torch.testing.assert_close(way[:, 1], (way[:, 0] + way[:, 2]) / 2)
+
+
 def test_samples_follow_from_the_seed(task):
     one, again, other = (task.sample(n=3, seed=s)[0].pixels for s in (1, 1, 2))
     assert (one == again).all() and (one != other).any() and one.dtype.name == "uint8"
@@ -196,6 +204,8 @@ def test_everything_is_shown(task, tmp_path):
         task._frames.add(step, torch.ones(32, 1, 8, 8))
     with torch.no_grad():
         shown = task.show({"picture": torch.rand(40, 1, 8, 8)})
+        assert (shown["samples"].pixels == picture_grid(task(task.fixed[:32]))).all()
+        assert (shown["walk"].pixels == picture_grid(task(task.walk(4, 10)), columns=10)).all()
     assert list(shown) == ["samples", "real", "walk", "training", "outputs"]
     for name, item in shown.items():
         assert item.save(tmp_path, name).stat().st_size > 200
@@ -216,6 +226,21 @@ def test_a_game_without_probabilities_is_drawn_without_them():
         ax = game.outputs_figure().axes[0]
         assert ax.get_ylabel().startswith(label)
         assert (ax.get_ylim()[1] > 40) == (name != "non-saturating")
+
+
+def test_what_the_discriminator_says_is_kept_once_for_a_group_of_batches(task):
+    task.train()
+    for step in (0, 0, 3, 10, 10, 12, 20):
+        task._trainer = SimpleNamespace(global_step=step, training=True)
+        task.noise = lambda *size: torch.randn(size)
+        task.discriminator_loss({"picture": torch.rand(4, 1, 8, 8)})
+    assert [step for step, *_ in task._outputs] == [0, 10, 20]
+
+
+def test_data_without_a_judge_are_refused_before_the_run(task):
+    task._trainer = SimpleNamespace(datamodule=object())
+    with pytest.raises(UserError, match="object has no judge, and a GAN has no other measure"):
+        task.configure_callbacks()
 
 
 def test_the_penalty_is_part_of_a_critics_loss_in_training():

@@ -16,6 +16,9 @@ __all__ = ["density_baselines", "independent_nats", "neighbour_nats"]
 _CONTEXT = 17
 """Levels of a neighbour that are told apart."""
 
+_AT_ONCE = 1000
+"""Pictures that are counted together: int64 takes eight times the memory of what is stored."""
+
 
 def independent_nats(train: Tensor, test: Tensor, levels: int, classes: tuple[Tensor, Tensor] | None = None) -> float:
     r"""Nats per test picture when each pixel is drawn by itself, as often as it had that level in training.
@@ -24,19 +27,20 @@ def independent_nats(train: Tensor, test: Tensor, levels: int, classes: tuple[Te
         p(x) = \prod_i \frac{1 + n_i(x_i)}{V + N}
 
     Args:
-        train: Levels (N, C, H, W), int64 from 0 to V - 1.
+        train: Levels (N, C, H, W) from 0 to V - 1, of any whole type.
         test: The same of other pictures.
         levels: V.
         classes: Of both, (N,) int64: then pixels are counted for each class by itself.
     """
     of_train, of_test = classes or (torch.zeros(len(train)).long(), torch.zeros(len(test)).long())
     counts = torch.ones(int(max(of_train.max(), of_test.max())) + 1, train[0].numel(), levels, dtype=torch.double)
-    places = torch.arange(train[0].numel())
-    counts.index_put_(
-        (of_train[:, None], places, train.flatten(1)), torch.ones((), dtype=torch.double), accumulate=True
-    )
-    log_prob = (counts / counts.sum(dim=2, keepdim=True)).log()
-    return -float(log_prob[of_test[:, None], places, test.flatten(1)].sum(dim=1).mean())
+    one, places = torch.ones((), dtype=torch.double), torch.arange(train[0].numel())
+    for kinds, part in zip(of_train.split(_AT_ONCE), train.split(_AT_ONCE), strict=True):
+        counts.index_put_((kinds[:, None], places, part.flatten(1).long()), one, accumulate=True)
+    log_prob = counts.div_(counts.sum(dim=2, keepdim=True)).log_()
+    parts = zip(of_test.split(_AT_ONCE), test.split(_AT_ONCE), strict=True)
+    total = sum(float(log_prob[kinds[:, None], places, part.flatten(1).long()].sum()) for kinds, part in parts)
+    return -total / len(test)
 
 
 def neighbour_nats(train: Tensor, test: Tensor, levels: int) -> float:
@@ -48,15 +52,18 @@ def neighbour_nats(train: Tensor, test: Tensor, levels: int) -> float:
     Of more than 17 levels, those of the neighbours are joined to 17; beyond the border is a level of its own.
 
     Args:
-        train: Levels (N, C, H, W), int64 from 0 to V - 1.
+        train: Levels (N, C, H, W) from 0 to V - 1, of any whole type.
         test: The same of other pictures.
         levels: V.
     """
     coarse = min(levels, _CONTEXT)
     counts = torch.ones((coarse + 1) ** 2, levels, dtype=torch.double)  # float32 stops counting at 16,777,216
-    counts.index_put_((_context(train, levels, coarse), train), torch.ones((), dtype=torch.double), accumulate=True)
-    log_prob = (counts / counts.sum(dim=1, keepdim=True)).log()
-    return -float(log_prob[_context(test, levels, coarse), test].sum(dim=(1, 2, 3)).mean())
+    for part in train.split(_AT_ONCE):
+        where = _context(part.long(), levels, coarse), part.long()
+        counts.index_put_(where, torch.ones((), dtype=torch.double), accumulate=True)
+    log_prob = counts.div_(counts.sum(dim=1, keepdim=True)).log_()
+    parts = (part.long() for part in test.split(_AT_ONCE))
+    return -sum(float(log_prob[_context(part, levels, coarse), part].sum()) for part in parts) / len(test)
 
 
 def _context(codes: Tensor, levels: int, coarse: int) -> Tensor:
@@ -75,7 +82,8 @@ def density_baselines(
         test: The same.
         levels: V.
     """
-    known, asked = ((pictures * (levels - 1)).round().long() for pictures in (train[0], test[0]))
+    parts = ((pictures * (levels - 1) for pictures in some.split(_AT_ONCE)) for some in (train[0], test[0]))
+    known, asked = (torch.cat([codes.round().short() for codes in part]) for part in parts)
     nats = {
         "independent pixels": independent_nats(known, asked, levels),
         "two neighbours": neighbour_nats(known, asked, levels),

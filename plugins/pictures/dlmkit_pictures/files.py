@@ -49,6 +49,8 @@ Channels = Literal[1, 3]
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
+_FLOATS = "its pixels are float numbers, which say nothing of what is white"
+_AS_BYTES = "save it with 8 or 16 bits per pixel"
 _METADATA = ("metadata.csv", "metadata.jsonl")
 """Tables that datasets knows beside pictures."""
 
@@ -94,14 +96,15 @@ def read_picture(path: Path, channels: Channels = 3, stored: bytes | None = None
 def look_at(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
     """What the head of a picture's file says: height and width as they are stored, and what would become of it.
 
-    What is transparent is told where the file could be so. A file that ends too early is found out where its format
-    lets one see that: in a PNG, and in a JPEG without its end.
+    What is transparent is told where the file could be so. A damaged file is found out, but for a JPEG that has its
+    end: of these, which may be many and large, nothing else is read.
 
     Args:
         path: Of a file that Pillow reads.
 
     Raises:
-        UserError: If there is no such file, it is no picture, or it is damaged; it names the file.
+        UserError: If there is no such file, it is no picture, it is damaged, or its pixels are float numbers; it names
+            the file.
     """
     with _opened(path) as opened:
         wide, high = opened.size
@@ -113,9 +116,17 @@ def look_at(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
         }
         if opened.format == "PNG":
             opened.verify()
-        elif opened.format == "JPEG" and b"\xff\xd9" not in path.read_bytes()[-64:]:
+        elif opened.mode == "F":
+            raise UserError(_FLOATS, _AS_BYTES, str(path))
+        elif opened.format != "JPEG" or b"\xff\xd9" not in _end(path):
             opened.load()
     return (high, wide), tuple(kind for kind, so in kinds.items() if so)
+
+
+def _end(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return file.read()
 
 
 def _is_deep(opened: PillowImage) -> bool:
@@ -163,14 +174,12 @@ def unpack(opened: PillowImage, channels: Channels, where: str) -> Picture:
 
     changes = []
     if opened.mode == "F":
-        remedy = "save it with 8 or 16 bits per pixel"
-        raise UserError("its pixels are float numbers, which say nothing of what is white", remedy, where)
+        raise UserError(_FLOATS, _AS_BYTES, where)
     if opened.mode.startswith("I"):  # 16 bits, which Pillow also keeps as 32
         changes.append("16-bit")
         deep = np.asarray(opened).astype(np.float32)
         if deep.min() < 0 or deep.max() > 65535:
-            remedy = "save it with 8 or 16 bits per pixel"
-            raise UserError("its pixels have 32 bits, which say nothing of what is white", remedy, where)
+            raise UserError("its pixels have 32 bits, which say nothing of what is white", _AS_BYTES, where)
         pixels = torch.from_numpy((deep[None] / 257).round() / 255)
     else:
         if opened.has_transparency_data:
@@ -317,20 +326,22 @@ def square(pixels: Tensor, side: int) -> Tensor:
 
 
 def squared(picture: Picture, side: int) -> Picture:
-    """The middle of a picture as a square of the wanted size, with that among its changes where something is cut off.
+    """The middle of a picture as a square of the wanted size; whether it was oblong or too small is among its changes.
 
     Args:
         picture: As it was read.
         side: Pixels S along one side.
     """
     high, wide = picture.pixels.shape[1:]
-    return Picture(square(picture.pixels, side), picture.changes + (() if high == wide else ("oblong",)))
+    shape = (*(["oblong"] if high != wide else []), *(["small"] if min(high, wide) < side else []))
+    return Picture(square(picture.pixels, side), (*picture.changes, *shape))
 
 
 _CHANGES = {
     "see-through": "transparent in parts, which lie on white",
     "16-bit": "of 16 bits, made 8",
     "oblong": "oblong, of which the middle is taken",
+    "small": "smaller than that, enlarged",
     "grey": "grey, repeated as colour",
     "coloured": "in colour, made grey",
     "several": "of several pictures, of which the first is taken",

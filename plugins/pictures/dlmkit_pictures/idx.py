@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlmkit.data.hub import load_splits
+from dlmkit.data.hub import by_split, load_splits
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError
-from dlmkit_pictures.files import stores_dataset
+from dlmkit_pictures.files import as_bytes, stores_dataset
+from dlmkit_pictures.paired import dataset_pictures
 
 __all__ = ["FILES", "mnist_splits", "read_idx", "read_mnist"]
 
-FILES = {
+FILES: dict[Split, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
@@ -29,21 +30,26 @@ FILES = {
 _BYTES = 8  # the code of unsigned bytes in an idx file
 
 
-def mnist_splits(source: str, val_size: int) -> dict[Split, tuple[Tensor, Tensor]]:
-    """The pictures (N, 28, 28), uint8, and digits (N,), int64; validation is the end of the training set.
+def mnist_splits(source: str, val_size: int, labelled: bool = True) -> dict[Split, tuple[Tensor, Tensor]]:
+    """The pictures (N, 28, 28), uint8, and digits (N,), int64.
+
+    Validation is the end of the training set, but for a dataset that has a validation split.
 
     Args:
         source: A folder with the four idx files, or the name of a Hugging Face dataset.
         val_size: Pictures that are kept for validation.
+        labelled: Whether a dataset has to say which digit each is; else all are 0 where it does not.
 
     Raises:
         UserError: If they cannot be read, are of another size, or too few.
     """
-    found = read_mnist(source)
+    found = read_mnist(source, labelled)
     for part, (pictures, _) in found.items():
         if pictures.shape[1:] != (28, 28) or not len(pictures):
             size = " × ".join(map(str, pictures.shape))
             raise UserError(f"the {part} images are {size}", "give pictures of 28 × 28 pixels", source)
+    if "val" in found:
+        return found
     pictures, digits = found["train"]
     kept = len(digits) - val_size
     if kept < 1:
@@ -54,11 +60,15 @@ def mnist_splits(source: str, val_size: int) -> dict[Split, tuple[Tensor, Tensor
 
 
 @lru_cache(maxsize=1)
-def read_mnist(source: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """The pictures (N, 28, 28) and digits (N,) of ``train`` and ``test``, uint8 and int64.
+def read_mnist(source: str, labelled: bool = True) -> dict[Split, tuple[Tensor, Tensor]]:
+    """The pictures (N, 28, 28) and digits (N,) of ``train`` and ``test``, and of ``val`` where a dataset has it.
 
     Args:
         source: A folder with the four idx files, or the name of a Hugging Face dataset.
+        labelled: Whether a dataset has to say which digit each is; else all are 0 where it does not.
+
+    Returns:
+        Of each uint8 and int64.
 
     Raises:
         UserError: If there is no such thing, or it is damaged or of another kind.
@@ -66,12 +76,12 @@ def read_mnist(source: str) -> dict[str, tuple[Tensor, Tensor]]:
     folder = Path(source).expanduser()
     if folder.is_dir():
         if stores_dataset(source):
-            return _hub(str(folder))
+            return _hub(str(folder), labelled)
         return {part: _part(folder, part) for part in FILES}
     if folder.exists() or source.startswith((".", "/", "~")):
         what = "this is a file" if folder.exists() else "there is no such folder"
         raise UserError(what, "give the folder of the four idx files as data.source", str(folder))
-    return _hub(source)
+    return _hub(source, labelled)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -101,7 +111,7 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def _part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+def _part(folder: Path, part: Split) -> tuple[Tensor, Tensor]:
     """The pictures and digits of one part, from idx files."""
     missing = [f"{name}(.gz)" for names in FILES.values() for name in names if not _find(folder, name)]
     if missing:
@@ -125,19 +135,28 @@ def _checked(pictures: np.ndarray, digits: np.ndarray, where: str) -> tuple[Tens
     return torch.from_numpy(pictures.copy()), torch.from_numpy(digits.astype(np.int64))
 
 
-def _hub(name: str) -> dict[str, tuple[Tensor, Tensor]]:
+def _hub(name: str, labelled: bool) -> dict[Split, tuple[Tensor, Tensor]]:
     """The same from a dataset with the columns ``image`` and ``label``."""
-    found = load_splits(name, "give a folder with MNIST's four idx files as data.source, or check the connection")
+    remedy = "give a folder with MNIST's four idx files as data.source, or check the connection"
+    found = by_split(load_splits(name, remedy))
+    needed = {"image", "label"} if labelled else {"image"}
     for part in FILES:
-        if part not in found or not {"image", "label"} <= set(found[part].column_names):
-            remedy = "give a dataset of digits such as ylecun/mnist"
-            raise UserError(f"this dataset has no split {part} with the columns image and label", remedy, name)
-    return {part: _checked(_pictures(found[part]), np.array(found[part]["label"]), name) for part in FILES}
+        if part not in found or not needed <= set(found[part].column_names):
+            what = f"this dataset has no split {part} with {' and '.join(sorted(needed))} among its columns"
+            raise UserError(what, "give a dataset of digits such as ylecun/mnist", name)
+    return {part: _checked(_pictures(rows, name), _digits(rows), name) for part, rows in found.items()}
 
 
-def _pictures(rows: Any) -> np.ndarray:
-    found = [np.asarray(picture.convert("L")) for picture in rows["image"]]
-    sizes = {array.shape for array in found}
-    if len(sizes) > 1:
-        raise UserError(f"its pictures have {len(sizes)} sizes", "give pictures of 28 × 28 pixels", "data.source")
-    return np.stack(found)
+def _digits(rows: Any) -> np.ndarray:
+    return np.array(rows["label"]) if "label" in rows.column_names else np.zeros(len(rows), np.int64)
+
+
+def _pictures(rows: Any, name: str) -> np.ndarray:
+    found: list[np.ndarray] = []
+    for row, picture in enumerate(dataset_pictures(rows, "image", 1, name)):
+        found.append(as_bytes(picture.pixels[0]).numpy())
+        if found[-1].shape != found[0].shape:
+            size, first = (" × ".join(map(str, array.shape)) for array in (found[-1], found[0]))
+            what = f"this picture has {size} pixels, and the first of the dataset {first}"
+            raise UserError(what, "give pictures of 28 × 28 pixels", f"{name}, row {row}")
+    return np.stack(found) if found else np.zeros((0, 28, 28), np.uint8)

@@ -68,8 +68,9 @@ class BinarisedMNIST(MNIST):
     for the training pictures from the seed (``binarisation_seed``, 0), for validation from (…, 1), for the test from
     (…, 2). The pictures that Larochelle drew in the same way, which published figures are for, come in three files
     ``binarized_mnist_train.amat``, ``…_valid.amat`` and ``…_test.amat``; a folder that has them is read as it is, and
-    says nothing of the digits: there is one class then. A dataset whose pictures are black and white already, as a copy
-    of those on the hub would be, stays as it is.
+    says nothing of the digits: there is one class then. So it is with a Hugging Face dataset without a column
+    ``label``. A dataset whose pictures are black and white already, as a copy of Larochelle's is, stays as it is, and
+    its validation split is the one used.
 
     References:
         | On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov & Murray, 2008), for drawing the pixels
@@ -77,7 +78,8 @@ class BinarisedMNIST(MNIST):
 
     Args:
         source: A folder with MNIST's four idx files or with Larochelle's three, or the name of a Hugging Face dataset.
-        val_size: Pictures at the end of the training set that are kept for validation; Larochelle's files have theirs.
+        val_size: Pictures at the end of the training set that are kept for validation; not asked for where the files
+            or the dataset have their own, as Larochelle's do.
         binarisation_seed: Which numbers u are drawn.
         batch_size: Pictures in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
@@ -121,7 +123,7 @@ class BinarisedMNIST(MNIST):
         if self.fixed:
             found = {split: read_amat(Path(self.source).expanduser() / name) for split, name in _AMAT.items()}
             return {split: (ink, torch.zeros(len(ink), dtype=torch.int64)) for split, ink in found.items()}
-        shades = mnist_splits(self.source, self.val_size)
+        shades = mnist_splits(self.source, self.val_size, labelled=False)
         self._came_so = all(bool(((grey == 0) | (grey == 255)).all()) for grey, _ in shades.values())
         return {split: (self._ink(shades[split][0], number), shades[split][1]) for number, split in enumerate(_AMAT)}
 

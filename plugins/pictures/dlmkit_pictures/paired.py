@@ -37,10 +37,13 @@ __all__ = ["PairedPictures", "check_side_and_shares", "dataset_pictures", "share
 _REMEDY = "check the spelling, the connection and HF_HUB_OFFLINE, or give a local folder"
 
 
-class _Pair(NamedTuple):
-    where: str
-    given: Picture
-    wanted: Picture
+class _Named(NamedTuple):
+    name: str
+    picture: Picture
+
+
+_Pair = tuple[_Named, _Named]
+"""What is given, and what is wanted."""
 
 
 class PairedPictures(PicturePairs):
@@ -127,12 +130,12 @@ class PairedPictures(PicturePairs):
         tables, read = {}, []
         for split, pairs in self._pairs().items():
             stacked: tuple[list[Tensor], list[Tensor]] = ([], [])
-            for where, *pictures in pairs:
-                _alike(where, *pictures)
-                for picture, pixels in zip(pictures, stacked, strict=True):
+            for pair in pairs:
+                _alike(*pair)
+                for (name, picture), pixels in zip(pair, stacked, strict=True):
                     made = squared(picture, self.edge)
                     pixels.append(as_bytes(made.pixels))
-                    read.append((where, made.changes))
+                    read.append((name, made.changes))
             tables[split] = (torch.stack(stacked[0]), torch.stack(stacked[1]))
         rows = shares({split: len(table[0]) for split, table in tables.items()}, self)
         return {s: (tables[of][0][kept], tables[of][1][kept]) for s, (of, kept) in rows.items()}, read
@@ -158,13 +161,17 @@ class PairedPictures(PicturePairs):
                 what = f"{one} has {len(first):,} pictures and {other} has {len(second):,}: {len(alone):,} of them"
                 what += f" have no partner in {folder}, such as this one"
                 raise UserError(what, "let both folders hold files of the same names", str(have[alone[0]]))
-        for stem, path in first.items():
-            pair = read_picture(path, self._kind(0)), read_picture(second[stem], self._kind(1))
-            yield _Pair(str(path), *(reversed(pair) if self.swap else pair))
+        for stem in first:
+            yield self._turned(
+                [
+                    _Named(str(path), read_picture(path, self._kind(i)))
+                    for i, path in enumerate((first[stem], second[stem]))
+                ]
+            )
 
     def _of_sheets(self, folder: Path) -> Iterator[_Pair]:
         for path in list_pictures(folder):
-            sides: list[Picture] = []
+            sides: list[_Named] = []
             for which in (0, 1):
                 pixels, changes = read_picture(path, self._kind(which))
                 high, wide = pixels.shape[1:]
@@ -172,13 +179,17 @@ class PairedPictures(PicturePairs):
                     what = f"this picture has {wide} × {high} pixels; two side by side would be twice as wide as high"
                     raise UserError(what, "give pairs side by side, or a second folder as data.target", str(path))
                 half = pixels[:, :, high:] if which else pixels[:, :, :high]
-                sides.append(Picture(half, changes))
-            yield _Pair(str(path), *(reversed(sides) if self.swap else sides))
+                sides.append(_Named(str(path), Picture(half, changes)))
+            yield self._turned(sides)
 
     def _of_rows(self, rows: Dataset) -> Iterator[_Pair]:
         sides = [dataset_pictures(rows, name, self._kind(i), self.source) for i, name in enumerate(self.columns)]
         for index, pair in enumerate(zip(*sides, strict=True)):
-            yield _Pair(f"{self.source}, row {index}", *(reversed(pair) if self.swap else pair))
+            yield self._turned([_Named(f"{self.source}, row {index}", picture) for picture in pair])
+
+    def _turned(self, pair: list[_Named]) -> _Pair:
+        one, other = pair
+        return (other, one) if self.swap else (one, other)
 
     def _kind(self, which: int) -> Channels:
         """The channels that the first or the second picture is read with, before they are swapped."""
@@ -281,9 +292,9 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _alike(where: str, one: Picture, other: Picture) -> None:
+def _alike(one: _Named, other: _Named) -> None:
     """See to it that the pictures of a pair have one shape; their sizes may differ."""
-    (high, wide), (high2, wide2) = one.pixels.shape[1:], other.pixels.shape[1:]
+    (high, wide), (high2, wide2) = (named.picture.pixels.shape[1:] for named in (one, other))
     if abs(high * wide2 - high2 * wide) > 0.02 * high * wide2:
         what = f"this picture has {wide} × {high} pixels and its partner {wide2} × {high2}: another shape"
-        raise UserError(what, "cut both alike, so that they lie on each other", where)
+        raise UserError(what, "cut both alike, so that they lie on each other", one.name)

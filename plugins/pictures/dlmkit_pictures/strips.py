@@ -33,11 +33,11 @@ def strips_figure(rows: Mapping[str, Tensor], title: str, least: int = 64) -> Fi
     figure = Figure(figsize=((wide + 160) / 100, (high * len(grids) + 60) / 100), layout="constrained")
     ax = figure.subplots()
     ax.imshow(np.concatenate(grids), interpolation="nearest")
-    ax.set_yticks([high * (i + 0.5) for i in range(len(grids))], list(rows), fontsize=11)
+    ax.set_yticks([high * (i + 0.5) for i in range(len(grids))], list(rows), fontsize=11, parse_math=False)
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_title(title, fontsize=12)
+    ax.set_title(title, fontsize=12, parse_math=False)
     return figure
 
 

@@ -32,7 +32,8 @@ from dlmkit_pictures.unpaired import Unpaired
 __all__ = ["UnpairedPictures"]
 
 _REMEDY = "check the spelling, the connection and HF_HUB_OFFLINE, or give two local folders"
-_Named = tuple[str, *tuple[Picture, ...]]
+_Named = tuple[tuple[str, Picture], ...]
+"""A picture and what it is called, and behind it its partner in the other look, where it is known."""
 
 
 class UnpairedPictures(Unpaired):
@@ -148,10 +149,10 @@ class UnpairedPictures(Unpaired):
             found: dict[Split, tuple[Tensor, ...]] = {}
             for split, pictures in named.items():
                 rows: list[list[Tensor]] = []
-                for name, *each in pictures:
-                    made = [squared(picture, self.edge) for picture in each]
-                    rows.append([as_bytes(picture.pixels) for picture in made])
-                    read += [(name, picture.changes) for picture in made]
+                for each in pictures:
+                    made = [(name, squared(picture, self.edge)) for name, picture in each]
+                    rows.append([as_bytes(picture.pixels) for _, picture in made])
+                    read += [(name, picture.changes) for name, picture in made]
                 if not rows:
                     raise UserError(f"{split} has no picture of one of the looks", "give more", str(self.places[0]))
                 columns = zip(*([row[:1] for row in rows] if min(map(len, rows)) == 1 else rows), strict=True)
@@ -172,7 +173,10 @@ class UnpairedPictures(Unpaired):
         found = splits_with_train(a, _REMEDY)
         return [
             {
-                split: ((a, picture) for picture in dataset_pictures(rows, column, self.channels[which], a))
+                split: (
+                    ((f"{a}, row {row}", picture),)
+                    for row, picture in enumerate(dataset_pictures(rows, column, self.channels[which], a))
+                )
                 for split, rows in found.items()
             }
             for which, column in enumerate(self.columns)
@@ -188,6 +192,5 @@ class UnpairedPictures(Unpaired):
             left_out = {both[place] for place in (order[1::2] if which == 0 else order[::2])}
         for path in list_pictures(folders[which][split]):
             if path.stem not in left_out:
-                partner = partners.get(path.stem)
-                truth = () if partner is None else (read_picture(partner, self.channels[1 - which]),)
-                yield str(path), read_picture(path, self.channels[which]), *truth
+                pair = ((path, which), *([(partners[path.stem], 1 - which)] if path.stem in partners else []))
+                yield tuple((str(one), read_picture(one, self.channels[look])) for one, look in pair)

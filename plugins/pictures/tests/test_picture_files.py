@@ -21,6 +21,7 @@ from dlmkit_pictures.files import (
     told,
 )
 from dlmkit_pictures.frames import Frames
+from dlmkit_pictures.strips import strips_figure
 from PIL import Image
 
 from dlmkit.errors import UserError
@@ -198,6 +199,26 @@ def test_a_file_that_ends_too_early_is_seen_at_its_head(save, name):
         look_at(path)
 
 
+@pytest.mark.parametrize("name", ["cut.bmp", "cut.webp", "cut.gif", "cut.tif"])
+def test_a_damaged_file_of_another_format_is_seen_too(save, name):
+    path = save(name, np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(UserError, match=f"{name}: this picture is damaged"):
+        look_at(path)
+
+
+def test_of_a_large_jpeg_only_its_ends_are_looked_at(save, monkeypatch):
+    path = save("whole.jpg", np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8))
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", None)  # and nothing is decoded
+    monkeypatch.setattr(type(path), "read_bytes", None)
+    assert look_at(path)[0] == (400, 400)
+
+
+def test_float_pixels_are_refused_at_the_head_too(save):
+    with pytest.raises(UserError, match="its pixels are float numbers"):
+        look_at(save("float.tif", RAMP.astype(np.float32), "F"))
+
+
 def test_what_pillow_warns_of_is_not_said(save, recwarn, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # twice as many are refused
     assert read_picture(save("large.png", RAMP)).pixels.shape == (3, 3, 4)
@@ -235,6 +256,8 @@ def test_what_is_cut_to_a_square_is_told():
     made = squared(Picture(torch.zeros(3, 8, 12), ("grey",)), 4)
     assert made.changes == ("grey", "oblong") and made.pixels.shape == (3, 4, 4)
     assert told([("a.png", made.changes)]).startswith("1 of 1 oblong, of which the middle is taken (such as a.png)")
+    small = squared(Picture(torch.zeros(3, 8, 3), ()), 4)
+    assert small.changes == ("oblong", "small") and "smaller than that, enlarged" in told([("a.png", small.changes)])
 
 
 def test_what_was_changed_is_told():
@@ -262,3 +285,15 @@ def test_which_folder_is_a_stored_dataset(tmp_path, save, file, stored):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
     assert stores_dataset(str(tmp_path)) == stored
+
+
+def test_strips_have_one_range_of_colours_and_no_mathematics(tmp_path):
+    dark, light = torch.full((2, 1, 8, 8), 0.25), torch.full((2, 3, 8, 8), 0.5)
+    figure = strips_figure({"cost_$5_and_$6.png": dark, "b": light}, "from $a to $b")
+    (image,) = figure.axes[0].images
+    pixels = np.asarray(image.get_array())
+    high, wide = pixels.shape[0] // 2, pixels.shape[1] // 2
+    assert (
+        pixels[high // 2, wide // 2].tolist() == [64] * 3 and pixels[high + high // 2, wide // 2].tolist() == [128] * 3
+    )
+    figure.savefig(tmp_path / "a.png")  # where "_and_" would not parse

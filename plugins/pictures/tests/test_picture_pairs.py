@@ -298,6 +298,11 @@ def test_what_was_changed_is_said(folders, tmp_path):
     Image.new("L", (20, 20), 3).save(tmp_path / "one" / "3.png")
     text = PairedPictures(*folders, side=16).describe()
     assert "1 of 20 grey, repeated as colour" in text and "3.png" in text and "8 training" in text
+    assert "enlarged" not in text
+    other = next((tmp_path / "other").glob("4.*"))
+    Image.new("L", (12, 12), 3).save(other)  # a partner is told by its own name
+    text = PairedPictures(*folders, side=16).describe()
+    assert f"1 of 20 smaller than that, enlarged (such as {other})" in text
 
 
 def without(folder, name):

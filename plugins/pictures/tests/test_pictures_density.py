@@ -32,6 +32,15 @@ def test_independent_pixels_by_loops(sets, by_class):
     assert got == pytest.approx(total / 5, rel=1e-5)
 
 
+def test_pictures_are_counted_in_parts(sets, monkeypatch):
+    train, test = sets
+    labels = (torch.arange(20) % 3, torch.arange(5) % 3)
+    whole = [independent_nats(train, test, 4, labels), neighbour_nats(train, test, 4)]
+    monkeypatch.setattr("dlmkit_pictures.density._AT_ONCE", 3)
+    train, test = train.to(torch.uint8), test.to(torch.uint8)
+    assert [independent_nats(train, test, 4, labels), neighbour_nats(train, test, 4)] == pytest.approx(whole, rel=1e-12)
+
+
 def test_two_neighbours_by_loops(sets):
     train, test = sets
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from dlmkit_pictures.idx import FILES, read_mnist
 from dlmkit_pictures.mnist import MNIST, BinarisedMNIST, read_amat
+from PIL import Image
 
 from dlmkit.errors import UserError
 
@@ -93,6 +95,49 @@ def test_larochelle_s_files_are_read_as_they_are(tmp_path):
     (tmp_path / "binarized_mnist_test.amat").unlink()
     with pytest.raises(UserError, match="cannot be read"):
         BinarisedMNIST(str(tmp_path)).table("train")
+
+
+def stored(place, pictures, labelled=False):
+    """A dataset with a Parquet file for each split; what is given as bytes stays as it is."""
+    datasets = pytest.importorskip("datasets")
+
+    def cell(picture):
+        if not isinstance(picture, np.ndarray):
+            return picture
+        file = BytesIO()
+        Image.fromarray(picture.astype(np.uint8)).save(file, "PNG")
+        return {"bytes": file.getvalue(), "path": None}
+
+    for split, some in pictures.items():
+        rows = {"image": [cell(p) for p in some]} | ({"label": [i % 10 for i in range(len(some))]} if labelled else {})
+        columns = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+        columns.to_parquet(place / f"{split}-0.parquet")
+    read_mnist.cache_clear()
+    return str(place)
+
+
+def test_a_dataset_in_black_and_white_without_classes_keeps_its_validation_split(tmp_path):
+    random = np.random.default_rng(0)
+    ink = {s: random.integers(2, size=(n, 28, 28)) for s, n in (("train", 6), ("validation", 3), ("test", 4))}
+    place = stored(tmp_path, {split: 255 * pictures for split, pictures in ink.items()})
+    data = BinarisedMNIST(place, batch_size=2)
+    assert "as it came" in data.describe() and data.num_classes == 1
+    for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
+        assert torch.equal(data.table(split)[0][:, 0], torch.from_numpy(ink[name]).float()), split
+    with pytest.raises(UserError, match="no split train with image and label among its columns"):
+        MNIST(place, val_size=1).table("train")
+
+
+def test_a_dataset_s_broken_rows_are_named(tmp_path):
+    good = np.random.default_rng(0).integers(256, size=(3, 28, 28))
+    for bad, words in (
+        ({"bytes": b"no picture", "path": None}, "row 3: this is no picture that can be read"),
+        (None, "row 3: there is no picture in image"),
+        (np.zeros((28, 30)), "row 3: this picture has 28 × 30 pixels, and the first of the dataset 28 × 28"),
+    ):
+        place = stored(tmp_path, {"train": [*good, bad], "test": list(good)}, labelled=True)
+        with pytest.raises(UserError, match=words):
+            MNIST(place, val_size=1).table("train")
 
 
 @pytest.mark.parametrize("text", ["", "0 1 0\n", "2 " * 784, "a" * 784])

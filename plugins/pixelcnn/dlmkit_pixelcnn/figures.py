@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from dlmkit.figures import picture_grid
@@ -44,26 +45,26 @@ def grid_figure(pictures: Tensor, heads: Sequence[str], title: str, sides: Seque
     return figure
 
 
-def surprise_figure(pictures: Tensor, bits: Tensor, nats: Tensor) -> Figure:
+def surprise_figure(pictures: Tensor, bits: Tensor, nats: Tensor, most: float) -> Figure:
     """Real pictures, and below each what every pixel of it costs.
 
     Args:
         pictures: (N, C, H, W) from 0 to 1.
         bits: -log2 of each pixel's probability, (N, H, W).
         nats: -ln of each picture's probability, (N,).
+        most: Bits of the brightest colour, and of all above.
     """
     count = len(pictures)
     figure = Figure(figsize=(1.5 * count, 3.6), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
-    top = float(bits.quantile(0.995))
     for column in range(count):
         pixels = pictures[column].permute(1, 2, 0).float().cpu().expand(-1, -1, 3)
         axes[0, column].imshow(pixels.numpy(), vmin=0, vmax=1, interpolation="nearest")
         axes[0, column].set_title(f"{nats[column]:.0f} nats", fontsize=11)
-        shown = axes[1, column].imshow(bits[column].float().cpu().numpy(), cmap="magma", vmin=0, vmax=top)
+        shown = axes[1, column].imshow(bits[column].float().cpu().numpy(), cmap="magma", vmin=0, vmax=most)
     for ax in axes.flat:
         ax.set_axis_off()
-    figure.colorbar(shown, ax=axes[1], label="bits", pad=0.01)
+    figure.colorbar(shown, ax=axes[1], label="bits", pad=0.01, extend="max")
     figure.suptitle("Where is it surprised? What each pixel costs, given those before it", fontsize=13)
     return figure
 
@@ -96,12 +97,12 @@ def sight_figure(net: Callable[[Tensor], Tensor], pictures: Tensor) -> Figure:
     plain, gated, trained = figure.subplots(1, 3)
     seen = {name: _seen(name) for name in ("plain", "gated")}
     _draw_sight(plain, seen["plain"], seen["gated"], "masked convolutions: a blind spot")
-    _draw_sight(gated, seen["gated"], seen["gated"], "two stacks: none")
+    _draw_sight(gated, seen["gated"], seen["gated"], "two stacks: no blind spot")
     side = pictures.shape[-1]
     row, column = int(0.7 * side), side // 2
     found = influence(net, pictures, row, column).sum(dim=0).float().cpu()
     shown = trained.imshow((found / found.max()).clamp(min=1e-4).log10().numpy(), cmap="viridis", vmin=-4, vmax=0)
-    trained.plot(column, row, "rs", markersize=5)
+    trained.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="#111111", edgecolor="white"))
     trained.set_title("this net: how much a pixel matters to ■", fontsize=12)
     figure.colorbar(shown, ax=trained, ticks=range(-4, 1), format="$10^{%d}$", pad=0.02)
     for ax in (plain, gated, trained):

@@ -27,6 +27,7 @@ _ROWS = 6
 _JUDGED = 500
 _KEPT = 16
 _FRAMES = 64
+_KEPT_NUMBERS = 2**27
 
 
 class PixelCNN(Task):
@@ -176,11 +177,22 @@ class PixelCNN(Task):
         if condition is not None:  # vectors, in the net's precision
             dtype = next(net.parameters()).dtype if condition.is_floating_point() else condition.dtype
             condition = condition.to(device, dtype)
-        sampler = Cached(net, self.likelihood, n, self.side, self.side, condition)
         uniforms = uniform_numbers(self.likelihood, n, self.side, self.side, seed, alike).to(device)
-        codes = sampler.run(uniforms, temperature, None if given is None else self.likelihood.codes(given).to(device))
+        known = None if given is None else self.likelihood.codes(given).to(device)
+        drawn = []
+        for rows in torch.arange(n).split(self._at_once()):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            sampler = Cached(
+                net, self.likelihood, len(rows), self.side, self.side, None if condition is None else condition[part]
+            )
+            drawn.append(sampler.run(uniforms[:, :, :, part], temperature, None if known is None else known[part]))
         self.net.train(was_training)
-        return self.likelihood.picture(codes.to(self.device))
+        return self.likelihood.picture(torch.cat(drawn).to(self.device))
+
+    def _at_once(self) -> int:
+        """How many pictures are drawn together: what is kept of them is to take some hundred megabytes."""
+        kept = len(self.net.layers) * self.net.width * self.side**2  # numbers for each picture
+        return max(1, _KEPT_NUMBERS // (kept if self.net.places is None else 9 * kept))
 
     def on_test_epoch_end(self) -> None:
         """Say how fast it draws, and let the data's judge look at what it drew."""
@@ -227,6 +239,7 @@ class PixelCNN(Task):
         real, condition = batch["picture"], self.condition(batch)
         log_prob = self.log_prob(batch)
         bits, nats = -log_prob[:8] / math.log(2), -log_prob[:8].sum(dim=(1, 2))
+        most = self.likelihood.channels * math.log2(self.likelihood.levels)  # what it costs if nothing is known
         shown: dict[str, Media] = {}
         vectors = None
         if self.embedding_size:
@@ -240,7 +253,7 @@ class PixelCNN(Task):
         return shown | {
             "drawing": self.drawing(self.draw(_KEPT, self._in_turn(_KEPT, vectors))),
             "completions": Figure(self.completions_figure(real, condition)),
-            "surprise": Figure(surprise_figure(real[:8], bits, nats)),
+            "surprise": Figure(surprise_figure(real[:8], bits, nats, most)),
             "sight": Figure(sight_figure(self._seeing(condition), real[:16])),
         }
 

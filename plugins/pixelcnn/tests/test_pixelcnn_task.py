@@ -227,6 +227,17 @@ def test_what_is_drawn_elsewhere_is_the_same(options, monkeypatch):
     assert torch.equal(task.draw(3, condition, given=given), here)
 
 
+@pytest.mark.parametrize("options", [{"num_classes": 3}, {"embedding_size": 4, "maps": 2}, {}])
+def test_what_is_drawn_in_parts_is_the_same(options, monkeypatch):
+    task = made(**options)
+    condition = {"num_classes": torch.arange(5) % 3, "embedding_size": torch.randn(5, 4)}.get(next(iter(options), ""))
+    given = torch.rand(5, 1, 2, 6).mul(4).round() / 4
+    whole = task.draw(5, condition, given=given)
+    monkeypatch.setattr("dlmkit_pixelcnn.task._KEPT_NUMBERS", 2 * 3 * 6 * 36 * (9 if "maps" in options else 1))
+    assert task._at_once() == 2
+    assert torch.equal(task.draw(5, condition, given=given), whole)
+
+
 def test_dropout_is_for_training_only():
     task, given = made(dropout=0.5), batch()
     assert torch.equal(task(given["picture"]), task(given["picture"]))

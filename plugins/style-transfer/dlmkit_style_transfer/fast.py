@@ -122,7 +122,7 @@ class FastStyleTransfer(StyleTask):
             self._frames.add(self.global_step, self(self._photograph(_FRAME)[None]))
 
     def _photograph(self, size: int | None = None) -> Tensor:
-        pixels = self._example.to(self.device) / 255
+        pixels = self._example.to(self.net.noise) / 255
         return pixels if size is None or size >= max(pixels.shape[1:]) else fit(pixels, size)
 
     def show(self, batch: Batch) -> Mapping[str, Media]:
@@ -147,7 +147,8 @@ class FastStyleTransfer(StyleTask):
             prompt: Its file, or ``china``, ``flower``, ``hopper``, ``strokes``; when left out, the photograph that was
                 looked at during training.
             n: Of no effect: the net paints a picture in one way only.
-            size: Pixels along the longer side that it is brought to first; as it is when left out.
+            size: Pixels along the longer side that it is brought to first; as it is when left out. With 32 maps a
+                picture takes some 650 bytes of memory a pixel, so 24 megapixels 16 GB.
 
         Raises:
             UserError: If there is no picture, or it cannot be read, or it or the size is too small.
