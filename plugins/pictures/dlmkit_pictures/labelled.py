@@ -15,7 +15,17 @@ from torch import Tensor
 from dlmkit.data.hub import splits_with_train
 from dlmkit.data.module import Split
 from dlmkit.errors import UserError, at_least, did_you_mean
-from dlmkit_pictures.files import Channels, Picture, folders_in, holds_pictures, list_pictures, read_picture, squared
+from dlmkit_pictures.cifar import cifar_version, read_cifar
+from dlmkit_pictures.files import (
+    Channels,
+    Picture,
+    folders_in,
+    holds_pictures,
+    list_pictures,
+    luminance,
+    read_picture,
+    squared,
+)
 from dlmkit_pictures.paired import dataset_pictures, split_folders
 from dlmkit_pictures.pictures import ReadPictures
 
@@ -33,14 +43,15 @@ _CLASSES = "put pictures into a folder for each class, train/CLASS and test/CLAS
 class LabelledPictures(ReadPictures):
     """Pictures with a class each: a Hugging Face dataset such as CIFAR-10, or folders ``train/CLASS``, ``test/CLASS``.
 
-    The middle of each picture is made a square of the wanted size. Where there is no validation set, some training
-    pictures are kept for it, and others for the test where there is none.
+    A folder may also hold the binary version of CIFAR-10 or CIFAR-100 (``data_batch_1.bin`` and so on). The middle of
+    each picture is made a square of the wanted size. Where there is no validation set, some training pictures are kept
+    for it, and others for the test where there is none.
 
     References:
         | Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009), for CIFAR-10
 
     Args:
-        source: The name of a Hugging Face dataset, or a folder.
+        source: The name of a Hugging Face dataset, or a folder of class folders or of CIFAR's binary files.
         image_size: Pixels S along one side.
         picture_channels: 1 for grey, 3 for colour.
         val_size: Training pictures that are kept for validation where it has no set of its own, and as many for the
@@ -75,7 +86,12 @@ class LabelledPictures(ReadPictures):
 
     def read(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """Pictures (N, C, S, S) and their classes."""
-        if holds_pictures(self.source):
+        folder = Path(self.source).expanduser()
+        version = cifar_version(folder)
+        if version is not None:
+            sets = read_cifar(folder, version)
+            found = {split: (self._of_bytes(pictures, split), labels) for split, (pictures, labels) in sets.items()}
+        elif holds_pictures(self.source):
             found = self._of_folders(split_folders(self.source))
         else:
             remedy = "give a dataset's name or a folder as data.source, or check the connection"
@@ -111,6 +127,14 @@ class LabelledPictures(ReadPictures):
             read = ((str(path), read_picture(path, self.picture_channels)) for path, _ in files)
             found[split] = self._made(read, len(files)), torch.tensor([label for _, label in files])
         return found
+
+    def _of_bytes(self, pictures: Tensor, split: Split) -> Tensor:
+        """Colour pictures (N, 3, 32, 32), uint8, in the wanted size and channels."""
+        grey = self.picture_channels == 1
+        changes = ("coloured",) if grey else ()
+        read = (Picture(luminance(each / 255) if grey else each / 255, changes) for each in pictures)
+        named = ((f"{self.source}, {split} picture {number}", each) for number, each in enumerate(read))
+        return self._made(named, len(pictures))
 
     def _made(self, read: Iterable[tuple[str, Picture]], count: int) -> Tensor:
         """Pictures in the wanted size (N, C, S, S), and a note of what was changed in each."""
