@@ -1,4 +1,4 @@
-"""dlmkit: every architecture of a deep-learning lecture as a plugin, from one core to many GPUs.
+"""dlmkit: the architectures of a deep-learning lecture as plugins, from one core to many GPUs.
 
 The names below are imported when they are first used, so that ``import dlmkit`` costs nothing.
 """

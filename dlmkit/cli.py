@@ -112,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's grammar."""
     top = _Parser(
         prog="dlmkit",
-        description="Every architecture of a deep-learning lecture: train it, look at it, build on it.",
+        description="The architectures of a deep-learning lecture: train them, look at them, build on them.",
         epilog="Begin with: dlmkit run lstm",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
