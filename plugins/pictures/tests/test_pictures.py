@@ -79,6 +79,14 @@ def test_the_judge_prefers_real_pictures_and_sees_collapsed_modes(digits):
     assert digits.judge.verdict(test, test).distance == pytest.approx(0, abs=1e-3)
 
 
+def test_the_judge_sees_that_every_class_has_collapsed_to_one_picture(digits):
+    """All classes are covered, and the distance tells all the same."""
+    train, labels = digits.table("train")
+    few = torch.stack([train[labels == digit][0] for digit in range(10)]).repeat(30, 1, 1, 1)
+    real, repeated = (digits.judge.verdict(p, digits.table("test")[0]) for p in (train[:300], few))
+    assert repeated.coverage > 0.95 and repeated.distance > 5 * real.distance
+
+
 def test_the_judge_is_trained_once_and_leaves_the_run_s_random_numbers_alone(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("DLMKIT_CACHE", str(tmp_path))
     pictures, labels = (table[:200] for table in digits.table("train"))
