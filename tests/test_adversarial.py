@@ -474,9 +474,13 @@ def test_every_loss_is_logged_and_a_broken_one_is_told(train, command, rows, mon
     assert outcome.code == 2 and "the generator loss is nan at step" in outcome.err
 
 
-def test_two_real_processes_train_to_the_weights_of_one(tiny):
+@pytest.mark.parametrize("further", [(), ("--trainer.accumulate_grad_batches=2",)], ids=["each", "in groups"])
+def test_two_real_processes_train_to_the_weights_of_one(tiny, monkeypatch, further):
+    from dlmkit_tiny.rivals import Rivals
+
     from dlmkit.testing import process_checks
     from dlmkit.testing.subject import Subject
 
+    monkeypatch.setattr(Rivals, "conformance_options", (*Rivals.conformance_options, *further))
     with Subject("rivals") as subject:
         assert "one run folder, weights equal to" in str(process_checks.two_real_processes(subject))

@@ -20,9 +20,8 @@ VARIANTS = [e.name for e in plugins.installed() if e.kind == "tasks" and e.packa
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "check" in metafunc.fixturenames:
-        parametrize(
-            metafunc, NAMES, fast=NAMES[:1], brief=VARIANTS
-        )  # real processes for one plugin; for all of them with -m slow
+        # Real processes for two plugins, one of them adversarial; for all of them with -m slow.
+        parametrize(metafunc, NAMES, fast=[NAMES[0], "cyclegan"], brief=VARIANTS)
 
 
 def test_a_plugin_is_installed() -> None:
