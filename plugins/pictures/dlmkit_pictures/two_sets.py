@@ -145,7 +145,7 @@ class UnpairedPictures(Unpaired):
     def _tables(self) -> tuple[list[dict[Split, tuple[Tensor, ...]]], list[tuple[str, tuple[str, ...]]]]:
         """For each look and split its pictures, and behind them their truth where it is known; and what was changed."""
         tables, read = [], []
-        for named in self._sets():
+        for look, named in enumerate(self._sets()):
             found: dict[Split, tuple[Tensor, ...]] = {}
             for split, pictures in named.items():
                 rows: list[list[Tensor]] = []
@@ -154,7 +154,8 @@ class UnpairedPictures(Unpaired):
                     rows.append([as_bytes(picture.pixels) for _, picture in made])
                     read += [(name, picture.changes) for name, picture in made]
                 if not rows:
-                    raise UserError(f"{split} has no picture of one of the looks", "give more", str(self.places[0]))
+                    what = f"{split} has no picture of look {'ab'[look]}"
+                    raise UserError(what, "give more", str(self.places[look] or self.places[0]))
                 columns = zip(*([row[:1] for row in rows] if min(map(len, rows)) == 1 else rows), strict=True)
                 found[split] = tuple(torch.stack(column) for column in columns)
             kept = shares({split: len(table[0]) for split, table in found.items()}, self)

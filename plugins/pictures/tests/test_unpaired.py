@@ -173,7 +173,7 @@ def test_halves_of_one_name(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / look / "same.png")
     for number in range(4):
         Image.new("RGB", (8, 8)).save(tmp_path / "a" / f"{number}.png")
-    with pytest.raises(UserError, match="train has no picture of one of the looks"):
+    with pytest.raises(UserError, match="b: train has no picture of look b"):
         UnpairedPictures(str(tmp_path / "a"), str(tmp_path / "b"), side=8, disjoint=True).table("train")
 
 
