@@ -134,6 +134,43 @@ def test_an_offline_run_holds_everything_and_is_continued(command, train, rows, 
     assert tracked.config["trainer"]["max_steps"] == 10
 
 
+def test_every_kind_of_media_is_tracked(command, monkeypatch, quiet_service):
+    from pathlib import Path
+
+    import numpy as np
+    from dlmkit_tiny.task import Tiny
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    from dlmkit import Animation, Audio, Figure, Image, Table, Text
+
+    figure = MatplotlibFigure(figsize=(1, 1))
+    figure.subplots().plot([0, 1], [1, 0])
+    media = {
+        "moving": Animation([np.eye(8), np.zeros((8, 8))]),
+        "drawn": Figure(figure),
+        "seen": Image(np.eye(8)),
+        "heard": Audio(np.sin(np.arange(800.0)), 8000),
+        "told": Text("words"),
+        "listed": Table(["a"], [[1]]),
+    }
+    monkeypatch.setattr(Tiny, "show", lambda task, batch: media)
+    outcome = command("run", "tiny", "--name", "first", "--wandb")
+    assert (outcome.code, outcome.err) == (0, "")
+    tracked = Tracked(Path("runs/first"))
+    (*_, last) = [row for row in tracked.history if "media/moving" in row]
+    kinds = {name: last[f"media/{name}"]["_type"] for name in media}
+    assert kinds == {
+        "moving": "video-file",
+        "drawn": "image-file",
+        "seen": "image-file",
+        "heard": "audio-file",
+        "told": "html-file",
+        "listed": "table-file",
+    }
+    for name in media:
+        assert any(path.endswith(last[f"media/{name}"]["path"]) for path in tracked.files), name
+
+
 def test_nothing_is_tracked_unless_asked(train):
     folder = train("tiny")
     assert not (folder / "wandb").exists()
