@@ -2,7 +2,7 @@
 
 Every picture is a run of its recipe through the command. A net whose weights are not given is left out.
 
-Usage: python benchmarks/style_sheet.py [--content flower] [--style FILE] [--darknet NPZ] [--vgg PTH] --out sheet.jpg
+Usage: python benchmarks/style_sheet.py [--content flower] [--style FILE] [--darknet FILE] [--vgg PTH] --out sheet.jpg
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class Engine(LightningCLI):
             try:
                 optimizer = make(parameters)
                 if isinstance(optimizer, torch.optim.LBFGS) and getattr(self.trainer.precision_plugin, "scaler", None):
-                    what = "L-BFGS looks at a picture several times in a step, which the loss scale of float16 forbids"
+                    what = "L-BFGS computes the loss several times in a step, which the loss scale of float16 forbids"
                     raise self.recipe.fault(("trainer", "precision"), what, "give bf16-mixed, or another optimizer")
                 name = schedule_option
                 if schedule is not None:

@@ -22,8 +22,9 @@ class UserError(Exception):
 
     def __init__(self, what: str, remedy: str = "", where: str = "") -> None:
         super().__init__(what, remedy, where)
-        told = what.rpartition(f"{__name__}.UserError: ")[2]  # from a loading process, torch wraps it in a traceback
-        self.what = " ".join(told.split())
+        if what.startswith("Caught UserError in "):  # in a loading process, by which torch wraps it in a traceback
+            what = what.rpartition(f"{__name__}.UserError: ")[2]
+        self.what = " ".join(what.split())
         self.remedy = " ".join(remedy.split())
         self.where = where
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from dlmkit_pictures.files import Channels, as_bytes, changed_to, named_file, read_picture, square
+from dlmkit_pictures.files import Channels, as_bytes, changed_to, named_file, read_picture, squared
 from dlmkit_pictures.frames import Frames
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.strips import first_of, strips_figure
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from dlmkit import Adversarial, Figure, Media, UserError
@@ -119,12 +118,6 @@ class CycleGAN(Adversarial):
         self._made: dict[str, Tensor] | None = None
         self._examples: dict[str, Tensor] = {}
         self._frames = Frames()
-
-    def setup(self, stage: str) -> None:
-        """Under ``ddp`` every process computes the buffers by itself: they need not be sent before every step."""
-        super().setup(stage)
-        if isinstance(self.trainer.strategy, DDPStrategy):
-            self.trainer.strategy._ddp_kwargs["broadcast_buffers"] = False
 
     def players(self) -> Mapping[str, Player]:
         """Both generators together, and after them both discriminators."""
@@ -241,7 +234,8 @@ class CycleGAN(Adversarial):
         if prompt is not None:
             channels = cast(Channels, self.channels[way[0]])
             picture = read_picture(named_file(prompt), channels)
-            given, title = square(picture.pixels, self.side)[None], changed_to(Path(prompt).name, picture)
+            made = squared(picture, self.side)
+            given, title = made.pixels[None], changed_to(Path(prompt).name, made)
         elif self._examples:
             given, title = self._examples[way[0]][:n] / 255, "There and back"
         else:

@@ -34,6 +34,8 @@ class GAN(Adversarial):
     .. math::
         \min_G \max_D \; \mathbb{E}[\log D(x)] + \mathbb{E}[\log(1 - D(G(z)))], \qquad z \sim \mathcal{N}(0, I)
 
+    How good it is says the ``judge`` of the data, which compares what is made with the data's ``table(split)``.
+
     References:
         | Generative Adversarial Nets (Goodfellow et al., 2014)
         | Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford, Metz &
@@ -58,7 +60,8 @@ class GAN(Adversarial):
         generator_every: The generator is updated once in so many rounds, the discriminator in each.
 
     Raises:
-        UserError: If an option is out of range, the side is not 4 to 7 doubled, or Inception's weights cannot be had.
+        UserError: If an option is out of range, the side is not 4 to 7 doubled, Inception's weights cannot be had, or
+            the data have no judge.
     """
 
     monitor: ClassVar[str] = "val/distance"
@@ -147,7 +150,7 @@ class GAN(Adversarial):
             UserError: If they cannot be had.
         """
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(type(data), "judge"):
+        if not (hasattr(type(data), "judge") or "judge" in getattr(data, "__dict__", {})):  # to ask for it trains it
             what = f"{type(data).__name__} has no judge, and a GAN has no other measure of how good it is"
             raise UserError(what, "give pictures whose class can be told, such as labelled-pictures", "data.class_path")
         if self.inception is not None:

@@ -118,8 +118,10 @@ def look_at(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
             opened.verify()
         elif opened.mode == "F":
             raise UserError(_FLOATS, _AS_BYTES, str(path))
-        elif opened.format != "JPEG" or b"\xff\xd9" not in _end(path):
+        elif opened.format not in ("JPEG", "MPO") or b"\xff\xd9" not in _end(path):
             opened.load()
+        if opened.mode.startswith("I") and opened.format != "PNG":  # which is checked, and has 16 bits at most
+            _require_16_bits(np.asarray(opened), str(path))
     return (high, wide), tuple(kind for kind, so in kinds.items() if so)
 
 
@@ -178,8 +180,7 @@ def unpack(opened: PillowImage, channels: Channels, where: str) -> Picture:
     if opened.mode.startswith("I"):  # 16 bits, which Pillow also keeps as 32
         changes.append("16-bit")
         deep = np.asarray(opened).astype(np.float32)
-        if deep.min() < 0 or deep.max() > 65535:
-            raise UserError("its pixels have 32 bits, which say nothing of what is white", _AS_BYTES, where)
+        _require_16_bits(deep, where)
         pixels = torch.from_numpy((deep[None] / 257).round() / 255)
     else:
         if opened.has_transparency_data:
@@ -199,6 +200,11 @@ def unpack(opened: PillowImage, channels: Channels, where: str) -> Picture:
         changes.append("coloured")
         pixels = luminance(pixels)
     return Picture(pixels, tuple(changes))
+
+
+def _require_16_bits(pixels: np.ndarray, where: str) -> None:
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise UserError("its pixels have 32 bits, which say nothing of what is white", _AS_BYTES, where)
 
 
 def _is_grey(opened: PillowImage) -> bool:
@@ -341,7 +347,7 @@ _CHANGES = {
     "see-through": "transparent in parts, which lie on white",
     "16-bit": "of 16 bits, made 8",
     "oblong": "oblong, of which the middle is taken",
-    "small": "smaller than that, enlarged",
+    "small": "smaller than asked for, and enlarged",
     "grey": "grey, repeated as colour",
     "coloured": "in colour, made grey",
     "several": "of several pictures, of which the first is taken",

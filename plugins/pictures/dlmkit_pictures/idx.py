@@ -7,7 +7,7 @@ import math
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -139,19 +139,27 @@ def _hub(name: str, labelled: bool) -> dict[Split, tuple[Tensor, Tensor]]:
     """The same from a dataset with the columns ``image`` and ``label``."""
     remedy = "give a folder with MNIST's four idx files as data.source, or check the connection"
     found = by_split(load_splits(name, remedy))
-    needed = {"image", "label"} if labelled else {"image"}
-    for part in FILES:
-        if part not in found or not needed <= set(found[part].column_names):
-            what = f"this dataset has no split {part} with {' and '.join(sorted(needed))} among its columns"
+    digits = {part: _digits(rows) for part, rows in found.items()}
+    for part in (*FILES, *found):
+        if part not in found or "image" not in found[part].column_names or (labelled and digits[part] is None):
+            what = f"this dataset has no split {part} with {'image and label' if labelled else 'image'} in every row"
             raise UserError(what, "give a dataset of digits such as ylecun/mnist", name)
-    return {part: _checked(_pictures(rows, name), _digits(rows), name) for part, rows in found.items()}
+    if any(each is None for each in digits.values()):  # not some with their class and others as 0
+        digits = {part: np.zeros(len(rows), np.int64) for part, rows in found.items()}
+    return {part: _checked(_pictures(rows, name), cast(np.ndarray, digits[part]), name) for part, rows in found.items()}
 
 
-def _digits(rows: Any) -> np.ndarray:
-    return np.array(rows["label"]) if "label" in rows.column_names else np.zeros(len(rows), np.int64)
+def _digits(rows: Any) -> np.ndarray | None:
+    """The column ``label``, None where it is missing or has gaps, as a split has that is without it beside others."""
+    known = list(rows["label"]) if "label" in rows.column_names else [None]
+    return None if None in known else np.array(known)
 
 
 def _pictures(rows: Any, name: str) -> np.ndarray:
+    from datasets import Image
+
+    if not isinstance(rows.features["image"], Image):
+        raise UserError("its column image holds no pictures", "give a dataset of digits such as ylecun/mnist", name)
     found: list[np.ndarray] = []
     for row, picture in enumerate(dataset_pictures(rows, "image", 1, name)):
         found.append(as_bytes(picture.pixels[0]).numpy())

@@ -33,7 +33,8 @@ class MNIST(ReadPictures):
 
     Args:
         source: A folder with MNIST's four idx files, gzipped or not, or the name of a Hugging Face dataset.
-        val_size: Pictures at the end of the training set that are kept for validation.
+        val_size: Pictures at the end of the training set that are kept for validation, where a dataset has no split
+            for it.
         batch_size: Pictures in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
 

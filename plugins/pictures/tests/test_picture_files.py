@@ -257,7 +257,9 @@ def test_what_is_cut_to_a_square_is_told():
     assert made.changes == ("grey", "oblong") and made.pixels.shape == (3, 4, 4)
     assert told([("a.png", made.changes)]).startswith("1 of 1 oblong, of which the middle is taken (such as a.png)")
     small = squared(Picture(torch.zeros(3, 8, 3), ()), 4)
-    assert small.changes == ("oblong", "small") and "smaller than that, enlarged" in told([("a.png", small.changes)])
+    assert small.changes == ("oblong", "small") and "smaller than asked for, and enlarged" in told(
+        [("a.png", small.changes)]
+    )
 
 
 def test_what_was_changed_is_told():
@@ -289,7 +291,7 @@ def test_which_folder_is_a_stored_dataset(tmp_path, save, file, stored):
 
 def test_strips_have_one_range_of_colours_and_no_mathematics(tmp_path):
     dark, light = torch.full((2, 1, 8, 8), 0.25), torch.full((2, 3, 8, 8), 0.5)
-    figure = strips_figure({"cost_$5_and_$6.png": dark, "b": light}, "from $a to $b")
+    figure = strips_figure({"cost_$5_and_$6.png": dark, "b": light}, "cost_$5_and_$6.png")
     (image,) = figure.axes[0].images
     pixels = np.asarray(image.get_array())
     high, wide = pixels.shape[0] // 2, pixels.shape[1] // 2
@@ -297,3 +299,9 @@ def test_strips_have_one_range_of_colours_and_no_mathematics(tmp_path):
         pixels[high // 2, wide // 2].tolist() == [64] * 3 and pixels[high + high // 2, wide // 2].tolist() == [128] * 3
     )
     figure.savefig(tmp_path / "a.png")  # where "_and_" would not parse
+
+
+def test_whole_numbers_beyond_sixteen_bits_are_refused_at_the_head_too(save):
+    with pytest.raises(UserError, match=r"deep.tif: its pixels have 32 bits"):
+        look_at(save("deep.tif", np.array([[0, 70_000]], np.int32), "I"))
+    assert look_at(save("wide.tif", np.array([[0, 60_000]], np.int32), "I")) == ((1, 2), ("16-bit", "grey"))

@@ -302,7 +302,7 @@ def test_what_was_changed_is_said(folders, tmp_path):
     other = next((tmp_path / "other").glob("4.*"))
     Image.new("L", (12, 12), 3).save(other)  # a partner is told by its own name
     text = PairedPictures(*folders, side=16).describe()
-    assert f"1 of 20 smaller than that, enlarged (such as {other})" in text
+    assert f"1 of 20 smaller than asked for, and enlarged (such as {other})" in text
 
 
 def without(folder, name):

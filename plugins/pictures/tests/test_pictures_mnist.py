@@ -124,8 +124,12 @@ def test_a_dataset_in_black_and_white_without_classes_keeps_its_validation_split
     assert "as it came" in data.describe() and data.num_classes == 1
     for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         assert torch.equal(data.table(split)[0][:, 0], torch.from_numpy(ink[name]).float()), split
-    with pytest.raises(UserError, match="no split train with image and label among its columns"):
+    with pytest.raises(UserError, match="no split train with image and label in every row"):
         MNIST(place, val_size=1).table("train")
+    stored(tmp_path, {split: 255 * ink[split] for split in ("train", "test")}, labelled=True)
+    with pytest.raises(UserError, match="no split val with image and label in every row"):
+        MNIST(place, val_size=1).table("train")
+    assert BinarisedMNIST(place, batch_size=2).num_classes == 1  # not some with their class and others as 0
 
 
 def test_a_dataset_s_broken_rows_are_named(tmp_path):

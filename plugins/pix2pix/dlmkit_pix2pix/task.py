@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 import torch.nn.functional as F
 from dlmkit_pictures.fidelity import fidelity
-from dlmkit_pictures.files import Channels, as_bytes, changed_to, named_file, read_picture, square
+from dlmkit_pictures.files import Channels, as_bytes, changed_to, named_file, read_picture, squared
 from dlmkit_pictures.frames import Frames
 from dlmkit_pictures.pairs import as_channels
 from dlmkit_pictures.strips import first_of, strips_figure
@@ -199,12 +199,13 @@ class Pix2Pix(Adversarial):
             given = self._examples.to(self.device) / 255
         else:
             picture = read_picture(named_file(prompt), cast(Channels, self.in_channels))
-            given = square(picture.pixels, self.side)[None].to(self.device)
+            made = squared(picture, self.side)
+            given = made.pixels[None].to(self.device)
         rows = {"input": given} | {f"output {i + 1}": self._fixed(given, seed + 1000 * i) for i in range(n)}
         if prompt is None:
             return [Figure(strips_figure(rows, "Pictures of the validation, and their translations"))]
         row = {Path(prompt).name: torch.cat([as_channels(pictures, 3) for pictures in rows.values()])}
-        title = changed_to("A picture, and what is made of it", picture)
+        title = changed_to("A picture, and what is made of it", made)
         return [Figure(strips_figure(row, title))]
 
     # ------------------------------------------------------------------------------------------------ what is kept

@@ -44,7 +44,8 @@ class SequentialMNIST(Problem):
         permuted: Whether the pixels are shuffled.
         permutation_seed: Which shuffling.
         pool: Side of the squares of pixels that are averaged into one; 2 makes the sequences 196 steps long.
-        val_size: Pictures at the end of the training set that are kept for validation.
+        val_size: Pictures at the end of the training set that are kept for validation, where a dataset has no split
+            for it.
         batch_size: Sequences in one batch over all processes together.
         num_workers: Processes that load ahead; 0 loads in the training process, right for data in memory.
 

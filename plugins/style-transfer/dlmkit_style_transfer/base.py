@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from dlmkit import Task, UserError
@@ -84,10 +83,8 @@ class StyleTask(Task):
             self.fixed_losses()
 
     def setup(self, stage: str) -> None:
-        """Read the fixed net's weights, so that a fault is told early; every process has them, and sends none."""
+        """Read the fixed net's weights, so that a fault is told before anything is trained."""
         self.fixed_losses()
-        if self._trainer is not None and isinstance(self.trainer.strategy, DDPStrategy):
-            self.trainer.strategy._ddp_kwargs["broadcast_buffers"] = False
 
     def fixed_losses(self) -> StyleLosses:
         """The losses on the fixed net, whose weights are read at the first call.

@@ -58,8 +58,9 @@ class StyleTransfer(StyleTask):
             with [100, 50] it is a quarter of its size for 100 steps, then half for 50, then all of it.
         features: The fixed net: ``random`` (random weights; tells colours and textures), ``tiny-darknet`` or ``vgg19``
             (trained on ImageNet; their weights have to be given).
-        weights: The file of the fixed net's weights: Tiny Darknet's as .npz with Keras's names, VGG-19's with
-            torchvision's names (.pth, .safetensors), or for VGG-19 the name of a model on the hub.
+        weights: The file of the fixed net's weights: Tiny Darknet's as TensorFlow.js has them (model.json, the shards
+            beside it) or as .npz with Keras's names, VGG-19's with torchvision's names (.pth, .safetensors), or for
+            VGG-19 the name of a model on the hub.
         average_pooling: Whether the fixed net takes means instead of maxima where it halves the picture.
         content_layers: The layers that say what is to be seen; for each net there are some when left out.
         style_layers: The layers that say how it is painted; for each net there are some when left out.

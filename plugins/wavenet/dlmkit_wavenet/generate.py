@@ -292,8 +292,10 @@ def _stretches(
 
 
 def is_fast(net: WaveNetModel) -> bool:
-    """Whether the compiled kernel is there and can run this net: on the CPU, in float32."""
+    """Whether the compiled kernel is there and can run this net: on the CPU, or from an Apple GPU, in float32."""
     from importlib.util import find_spec
 
     weight = net.embedding.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and find_spec("numba") is not None
+    return (
+        _with_double(weight.device).type == "cpu" and weight.dtype == torch.float32 and find_spec("numba") is not None
+    )

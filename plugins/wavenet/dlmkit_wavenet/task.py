@@ -267,7 +267,7 @@ class WaveNet(Task):
         length = round(seconds * self.sample_rate)
         start = None if prompt is None else self._heard(prompt).expand(n, -1)
         conditions = self.conditions(n, label, speaker, local, length)
-        slow = self.device.type == "cpu" and not is_fast(self.net)
+        slow = self.device.type in ("cpu", "mps") and not is_fast(self.net)
         with _told(n * length, self.sample_rate, slow) as tell, self._writing(stream) as write:
 
             def progress(codes: Tensor) -> None:
