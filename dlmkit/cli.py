@@ -42,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dlmkit: stopped", file=sys.stderr)
         return 130
+    except SystemExit as end:
+        if type(end).__name__ != "SIGTERMException":  # Lightning's, outside training, where nothing is to be saved
+            raise
+        print("dlmkit: stopped", file=sys.stderr)
+        return 143
     except BrokenPipeError:  # the reader of `dlmkit list | head` has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing complains at the end
         return 0

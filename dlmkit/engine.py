@@ -194,7 +194,7 @@ class Engine(LightningCLI):
         try:
             trainer = Trainer(**settings)
         except (MisconfigurationException, ValueError, TypeError, RuntimeError, ModuleNotFoundError) as error:
-            raise _trainer_fault(self.recipe, settings, error) from error
+            raise trainer_fault(self.recipe, settings, error) from error
         WholeFiles.serve(trainer)
         return trainer
 
@@ -357,7 +357,14 @@ def links(data: type, model: type) -> list[str]:
     return sorted(set(told(data)) & taken)
 
 
-def _trainer_fault(recipe: Recipe, settings: dict[str, Any], error: Exception) -> UserError:
+def trainer_fault(recipe: Recipe, settings: dict[str, Any], error: Exception) -> UserError:
+    """What Lightning says of the trainer's options, at the place of the one that it names.
+
+    Args:
+        recipe: Knows where each option was written.
+        settings: The trainer's options.
+        error: What it raised.
+    """
     text = _first_line(error)
     accelerator = settings.get("accelerator")
     if accelerator in ("gpu", "cuda", "mps", "tpu") and ("ccelerator" in text or "backend" in text):

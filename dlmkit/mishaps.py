@@ -31,6 +31,9 @@ def mishap(error: BaseException) -> UserError | None:
         return UserError(f"the memory of this machine is full{_asked(text)}", _SMALLER)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError("there is no room left on the disk", "make room, and start again", str(error.filename or ""))
+    if isinstance(error, OSError) and error.filename and error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
+        what = f"this cannot be used: {str(error.strerror).lower()}"
+        return UserError(what, "give another place or name, or the right to it", str(error.filename))
     if isinstance(error, RuntimeError) and "could not create a primitive" in text:
         what = "this processor cannot compute the net in that number format (bfloat16 needs AVX-512 or AMX)"
         return UserError(what, "leave trainer.precision out", "trainer.precision")

@@ -234,8 +234,9 @@ def _short(path: Path) -> str:
 
 
 def _load(text: str, name: str) -> tuple[dict[str, Any], dict[Key, str]]:
-    loader = _Loader(text)
+    loader: _Loader | None = None
     try:
+        loader = _Loader(text)  # which refuses what cannot be printed
         node = loader.get_single_node()
         places: dict[Key, str] = {}
         faults: list[UserError] = []
@@ -247,7 +248,8 @@ def _load(text: str, name: str) -> tuple[dict[str, Any], dict[Key, str]]:
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {error}", "check this line's spelling", name) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if faults:
         raise Faults(faults)
     if not isinstance(config, dict):
@@ -315,8 +317,9 @@ def _merge(recipe: Recipe, over: dict[str, Any], places: dict[Key, str], key: Ke
         base.clear()
         base.update({"init_args": kept} if kept else {})
     path = over.get("class_path")
-    if path is not None and not _classes(key, path) & _classes(key, base.get("class_path", path)):
+    if path is not None and not _may_be_same(key, path, base.get("class_path", path)):
         base.pop("init_args", None)  # they belonged to the other class
+        recipe.forget((*key, "init_args"))
     for word, value in over.items():
         below = (*key, word)
         if word.endswith("+"):
@@ -345,6 +348,14 @@ def _append(recipe: Recipe, key: Key, value: Any, places: dict[Key, str]) -> Non
             below = noted[len(key) + 1 :] if noted[len(key)].isdigit() else noted[len(key) :]
             recipe.places[*listed, index, *below] = place
     recipe.places.setdefault(listed, places.get(key, COMMAND_LINE))
+
+
+def _may_be_same(key: Key, one: Any, other: Any) -> bool:
+    """Whether two class paths may mean one class; ``AdamW`` is the short name of ``torch.optim.AdamW``."""
+    if _classes(key, one) & _classes(key, other):
+        return True
+    ends = [str(path).rpartition(".") for path in (one, other)]
+    return len(key) > 1 and ends[0][2] == ends[1][2] and not all(package for package, *_ in ends)
 
 
 def _classes(key: Key, word: Any) -> set[str]:
@@ -407,7 +418,7 @@ def _override(recipe: Recipe, key: Key, value: Any) -> None:
             node = _below(node, "init_args")
             full = (*full, "init_args")
         full = (*full, word)
-        recipe.places[full] = COMMAND_LINE
+        recipe.places[(*full[:-1], word.removesuffix("+"))] = COMMAND_LINE
         if position < len(key) - 1:
             node = _below(node, word)
             continue

@@ -25,6 +25,7 @@ MISSING = object()
 
 # Names of figures of which more is better, where the task does not say.
 _UPWARD = {"accuracy", "acc", "precision", "recall", "f1", "auroc", "auc", "psnr", "ssim", "bleu", "iou", "correct"}
+_UPWARD |= {"exact", "coverage", "groups", "analogies", "similarity", "correlation"}
 
 Curve = list[tuple[float, float]]
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,8 +58,9 @@ def test(options: argparse.Namespace) -> int:
         checkpoint = read_checkpoint(path)
         engine = build(recipe, allowed=_allowed(options))
         _require_same_network(engine, checkpoint, path)
-        metrics = engine.trainer.test(engine.model, engine.datamodule, ckpt_path=path, verbose=False)[0]
-        screen.console.print(_table(engine, metrics, _baselines(engine)))
+        results = engine.trainer.test(engine.model, engine.datamodule, ckpt_path=path, verbose=False)
+        if engine.trainer.is_global_zero:
+            screen.console.print(_table(engine, results[0] if results else {}, _baselines(engine)))
     return 0
 
 
@@ -105,9 +107,10 @@ def check(options: argparse.Namespace) -> int:
         engine = build(recipe, [showing], _allowed(options), one_batch)
         try:
             engine.trainer.fit(engine.model, engine.datamodule)
-            metrics = engine.trainer.test(engine.model, engine.datamodule, verbose=False)[0]
+            results = engine.trainer.test(engine.model, engine.datamodule, verbose=False) if _tests(engine) else []
         except UserError as error:
             raise recipe.located(error) from None
+        metrics = results[0] if results else {}
         _require_finite(recipe, metrics)
         if showing.faults:
             raise UserError(showing.faults[0], "mend the task's show method")
@@ -138,8 +141,10 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
             return _stopped(engine, stop, options.allow)
         except UserError as error:
             raise recipe.located(error) from None
-        except (MisconfigurationException, RuntimeError, MemoryError, OSError) as error:
+        except (MisconfigurationException, RuntimeError, MemoryError, OSError, ValueError) as error:
             fault = _mishap_of_run(engine, error, options.allow) or _unknown_metric(recipe, error)
+            if fault is None and isinstance(error, (MisconfigurationException, ValueError)):
+                fault = _refused_at_start(engine, error)
             if fault is None:
                 raise
             raise fault from None
@@ -192,25 +197,34 @@ def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | N
 
 def _project(options: argparse.Namespace, resumed: runs.Run | None) -> str | None:
     known = resumed.provenance.get("wandb", {}).get("project") if resumed else None
+    if refused := set(options.wandb_project or "") & set("/\\#?%:"):
+        what = f"a project's name has no {' '.join(sorted(refused))}, and this is {options.wandb_project}"
+        raise UserError(what, "give another; the team is named by WANDB_ENTITY", "--wandb-project")
     if known or options.wandb or options.wandb_project or options.wandb_checkpoints:
         return str(known or options.wandb_project or "dlmkit")
     return None
 
 
 def _add_best_checkpoint(engine: Engine) -> None:
-    """Keep the best checkpoint by the task's metric, unless the recipe has a ModelCheckpoint of its own."""
+    """Keep the best checkpoint by the task's metric, unless the recipe has a ModelCheckpoint that chooses by one.
+
+    Those that choose come before ``last.ckpt`` is written, so that it knows of a new best.
+    """
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     trainer: Any = engine.trainer
-    if any(isinstance(c, ModelCheckpoint) for c in trainer.callbacks) or not trainer.limit_val_batches:
+    last = next(c for c in trainer.callbacks if type(c).__name__ == "LastCheckpoint")
+    trainer.callbacks.remove(last)
+    trainer.callbacks.append(last)
+    chooses = any(isinstance(c, ModelCheckpoint) and c.monitor is not None for c in trainer.callbacks)
+    if chooses or not trainer.limit_val_batches:
         return
     monitor, mode = getattr(engine.model, "monitor", "val/loss"), getattr(engine.model, "monitor_mode", "min")
     # Chosen at the validation, not at the epoch's end, which comes after last.ckpt is written.
     best = ModelCheckpoint(
         monitor=monitor, mode=mode, filename="best", enable_version_counter=False, save_on_train_epoch_end=False
     )
-    last = next(i for i, c in enumerate(trainer.callbacks) if type(c).__name__ == "LastCheckpoint")
-    trainer.callbacks.insert(last, best)  # before it, so that last.ckpt knows of the new best
+    trainer.callbacks.insert(-1, best)
 
 
 def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> tuple[Path | None, int]:
@@ -223,8 +237,8 @@ def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> tuple[Pat
     _require_same_network(engine, checkpoint, resumed.last)
     _require_same_optimiser(engine, resumed)
     steps = engine.trainer.max_steps
-    if 0 <= steps <= checkpoint["global_step"] and resumed.summary.get("status") == "finished":
-        done = checkpoint["global_step"]
+    done, summary = checkpoint["global_step"], resumed.summary
+    if 0 <= steps <= done <= summary.get("steps", done) and summary.get("status") == "finished":
         remedy = f"ask for more, such as --trainer.max_steps={2 * done}"
         raise UserError(f"the run has done its {done} steps already", remedy, str(resumed.folder))
     return resumed.last, int(checkpoint["global_step"])
@@ -258,10 +272,20 @@ def _test_best(engine: Engine) -> tuple[dict[str, float], Path | None]:
     for callback in trainer.callbacks:
         if isinstance(callback, WeightAveraging):  # would load the last weights over the averages of the checkpoint
             callback._average_model = None
-    chosen = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    found = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor is not None]
+    chosen = [callback.best_model_path for callback in found]
     best = next((Path(path) for path in chosen if path), None)
+    if not _tests(engine):
+        return {}, best
     results = trainer.test(engine.model, engine.datamodule, ckpt_path=best, verbose=False, weights_only=True)
     return dict(results[0]) if results else {}, best
+
+
+def _tests(engine: Engine) -> bool:
+    """Whether task and data have a test; a plain LightningModule need not."""
+    from lightning.pytorch.utilities.model_helpers import is_overridden
+
+    return is_overridden("test_step", engine.model) and is_overridden("test_dataloader", engine.datamodule)
 
 
 def _stopped(engine: Engine, stop: Any, allow: list[str]) -> int:
@@ -389,8 +413,9 @@ def _print_outcome(engine: Engine, metrics: Mapping[str, float], baselines: Base
     minutes, seconds = divmod(round(_seconds(engine)), 60)
     took = f"{engine.trainer.global_step} steps in {minutes} min {seconds} s"
     screen.print_rows({**shown, "run": f"{folder}   ({took})"})
-    for offline in sorted(folder.glob("wandb/offline-run-*"))[-1:]:
-        screen.print_next(screen.quote("wandb", "sync", str(offline)), "upload what was tracked offline")
+    offline = [str(part) for part in sorted(folder.glob("wandb/offline-run-*"))]  # a resumed run has several
+    if offline:
+        screen.print_next(screen.quote("wandb", "sync", *offline), "upload what was tracked offline")
     if getattr(type(engine.model), "sample", None) not in (None, _base_sample()):
         screen.print_next(screen.quote("dlmkit", "sample", str(folder)), "more of it from the trained network")
     else:
@@ -464,6 +489,17 @@ def _unknown_metric(recipe: Recipe, error: Exception) -> UserError | None:
     if isinstance(error, OSError) or ("metric" not in text and "monitor" not in text):  # a path may have the word
         return None
     return UserError(text, "name one of the metrics that are logged", recipe.place(("trainer", "callbacks")))
+
+
+def _refused_at_start(engine: Engine, error: Exception) -> UserError | None:
+    """What Lightning says of an option when training starts, such as a limit that leaves no batch."""
+    from dlmkit.engine import trainer_fault
+
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if engine.trainer.global_step or "lightning" not in Path(raised_in).parts:
+        return None
+    _folder(engine).discard(engine.trainer)
+    return trainer_fault(engine.recipe, engine.recipe.config["trainer"], error)
 
 
 def _require_finite(recipe: Recipe, metrics: Mapping[str, float]) -> None:

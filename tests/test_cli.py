@@ -196,3 +196,15 @@ def test_the_first_screen(command, tiny):
     assert re.search(r"^run +runs/first +\(8 steps in \d+ min \d+ s\)$", outcome.out, re.MULTILINE)
     assert re.match(r"next +dlmkit sample runs/first +more of it from the trained network", lines[-1])
     assert max(map(len, lines)) <= 100
+
+
+def test_a_run_that_is_asked_to_stop_in_its_test_says_so(command, monkeypatch):
+    """Lightning leaves then without a status of its own, which would be that of success."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    def asked(*args, **options):
+        raise SIGTERMException
+
+    monkeypatch.setattr("lightning.pytorch.Trainer.test", asked)
+    outcome = command("run", "tiny")
+    assert (outcome.code, outcome.err) == (143, "dlmkit: stopped\n")

@@ -385,6 +385,12 @@ def test_a_gpu_that_is_not_there(told):
     assert line.startswith("command line: no cuda is to be found here")
 
 
+@pytest.mark.parametrize("option", ["limit_val_batches: 0.001", "overfit_batches: 1", "limit_train_batches: 0.0001"])
+def test_what_lightning_refuses_when_training_starts(told, option):
+    (line,) = told(recipe(new=f"  {option}\n"))
+    assert line.startswith("my.yaml:") and "the trainer cannot be made: " in line
+
+
 def test_a_metric_that_nobody_logs(command, write):
     """Only a validation shows it; by then there is a run folder, but still no traceback."""
     write("my.yaml", recipe(new="  val_check_interval: 1\n"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -74,3 +77,13 @@ def test_an_error_in_a_loading_process_is_told_as_in_one():
     with pytest.raises(UserError) as caught:
         list(Broken().test_dataloader())
     assert str(caught.value) == "five.png: this picture is damaged; take it out"
+
+
+def test_a_loading_process_is_given_the_data_without_the_trainer():
+    """Where processes are not copies of this one, as on macOS, the data are pickled, and a trainer cannot be."""
+    data = Numbers(8, 2)
+    loader = data.test_dataloader()
+    data.trainer = SimpleNamespace(callback=lambda: None)
+    again = pickle.loads(pickle.dumps(loader.dataset))
+    assert torch.equal(again[0, 1]["number"], loader.dataset[0, 1]["number"]) and again.data.trainer is None
+    assert data.trainer is not None

@@ -38,6 +38,11 @@ def test_a_number_format_that_the_processor_lacks():
     assert str(mishap(RuntimeError(text))).startswith("trainer.precision: this processor cannot compute the net")
 
 
+def test_a_place_that_may_not_be_used():
+    line = str(mishap(PermissionError(errno.EACCES, "Permission denied", "/root/runs")))
+    assert line == "/root/runs: this cannot be used: permission denied; give another place or name, or the right to it"
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(errno.EACCES, "no"), ValueError("4 bytes")])
 def test_other_errors_are_none(error):
     assert mishap(error) is None

@@ -431,3 +431,26 @@ def test_an_error_is_one_line_whatever_it_says():
     error = UserError("several\n  lines", "mend\n\nthem", "a.yaml:3")
     assert error.lines() == ["a.yaml:3: several lines; mend them"]
     assert str(UserError("what")) == "what"
+
+
+def test_what_a_later_word_replaces_is_typed_no_more(base):
+    recipe = read(str(base), ("--model.width=3", "--model=needy"))
+    assert recipe.typed(("model",)) == {}
+    recipe = read(str(base), ("--model.depths+=3",))
+    assert recipe.typed(("model",)) == {"depths": [1, 2, 3]}
+
+
+@pytest.mark.parametrize(("below", "above"), [("torch.optim.AdamW", "AdamW"), ("AdamW", "torch.optim.AdamW")])
+def test_the_same_optimiser_by_its_short_name_keeps_its_options(base, write, below, above):
+    write(
+        "below.yaml",
+        f"extends: base.yaml\nmodel: {{init_args: {{optimizer: {{class_path: {below}, init_args: {{lr: 2}}}}}}}}",
+    )
+    over = f"{{class_path: {above}, init_args: {{eps: 1}}}}"
+    recipe = read(str(write("over.yaml", f"extends: below.yaml\nmodel: {{init_args: {{optimizer: {over}}}}}")))
+    assert model_args(recipe)["optimizer"] == {"class_path": above, "init_args": {"lr": 2, "eps": 1}}
+
+
+def test_what_cannot_be_printed_is_no_yaml(tiny, write):
+    (line,) = fault(str(write("my.yaml", "model: \x0c\n")))
+    assert "my.yaml: not valid YAML: " in line and line.endswith("check this line's spelling")

@@ -429,7 +429,7 @@ def test_a_name_that_looks_like_a_number_is_a_name(command, train, monkeypatch, 
 def test_a_show_that_fails_is_told_with_its_place(command, tiny, monkeypatch):
     from dlmkit_tiny.task import Tiny
 
-    monkeypatch.setattr(Tiny, "show", lambda task, batch: {"picture": batch["image"]})
+    monkeypatch.setattr(Tiny, "show", lambda task, batch: {"picture": {}["image"]})
     said = " ".join(command("run", "tiny").out.split())
     assert re.search(r"test_runs\.py:\d+: show of Tiny failed: KeyError: 'image'; the run went on without", said)
 
@@ -472,3 +472,53 @@ def test_what_is_typed_wins_over_the_checkpoint(train):
     train("--resume", folder, "--trainer.max_steps=16", "--model.optimizer.lr=0.5")
     typed = train("tiny", *schedule, "--trainer.max_steps=16", "--model.optimizer.lr=0.5", name="whole")
     assert group(folder)["lr"] == pytest.approx(group(typed)["lr"])
+
+
+def test_copies_at_a_pace_do_not_take_the_place_of_the_best(train):
+    """A ModelCheckpoint that chooses by no figure keeps copies; what is tested is the best all the same."""
+    copies = "--trainer.callbacks+={class_path: ModelCheckpoint, init_args: {every_n_train_steps: 3, save_top_k: -1}}"
+    folder = train("tiny", copies)
+    assert (folder / "checkpoints" / "best.ckpt").is_file() and len(list((folder / "checkpoints").iterdir())) > 3
+    assert json.loads((folder / "summary.json").read_text())["best_checkpoint"] == "checkpoints/best.ckpt"
+
+
+def test_last_ckpt_is_written_after_whatever_chooses_the_best(command, tiny, write):
+    from dlmkit.callbacks.checkpoints import LastCheckpoint
+    from dlmkit.cli import parse
+    from dlmkit.recipe import read
+    from dlmkit.verbs import build_run, quiet
+
+    chooses = "{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {monitor: val/loss}}"
+    write("my.yaml", f"extends: tiny\ntrainer: {{callbacks: [{chooses}]}}\n")
+    for words in (["my.yaml"], ["tiny"]):
+        options = parse(["run", *words])
+        with quiet():
+            engine = build_run(read(words[0]), options, None)
+        assert isinstance(engine.trainer.callbacks[-1], LastCheckpoint)
+
+
+def test_a_resumed_run_has_no_summary_until_it_has_come_out_again(train, command, monkeypatch):
+    folder = train("tiny")
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 8
+
+    def asked(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning.pytorch.Trainer.test", asked)
+        assert command("run", "--resume", folder, "--trainer.max_steps=12").code == 130
+    assert not (folder / "summary.json").exists()
+    train("--resume", folder)  # only the test is left
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 12
+
+
+def test_a_task_without_a_test_is_trained_all_the_same(train, monkeypatch, command):
+    from dlmkit_tiny.task import Tiny
+    from lightning.pytorch import LightningModule
+
+    for base in Tiny.__mro__:
+        if "test_step" in vars(base) and base is not LightningModule:
+            monkeypatch.setattr(base, "test_step", LightningModule.test_step)
+    folder = train("tiny")
+    assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
+    assert command("check", "tiny").code == 0

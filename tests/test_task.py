@@ -373,3 +373,13 @@ def test_the_first_step_of_a_longer_run_is_taken_at_the_rate_of_its_own_curve():
     resumed.load_state_dict(schedule.state_dict())
     rate = 2 * resumed.factor(4)
     assert longer.param_groups[0]["lr"] == resumed.get_last_lr()[0] == pytest.approx(rate) and rate > 1
+
+
+def test_counts_keep_their_fraction_over_several_processes(tiny, monkeypatch):
+    """Lightning takes the mean of the processes' counts, and cuts that of whole numbers: of 1 and 2 items it is 1."""
+    from dlmkit_tiny.task import Tiny
+
+    seen = []
+    monkeypatch.setattr(Tiny, "log", lambda task, name, value, batch_size, **options: seen.append(batch_size))
+    Tiny(vocab_size=3)._log_metrics("val", {"loss": torch.tensor(0.25), "share": (torch.tensor(0.5), 7)}, 3)
+    assert seen == [3.0, 7.0] and all(isinstance(count, float) for count in seen)

@@ -138,6 +138,7 @@ def test_every_kind_of_media_is_tracked(command, monkeypatch, quiet_service):
     from pathlib import Path
 
     import numpy as np
+    import wandb
     from dlmkit_tiny.task import Tiny
     from matplotlib.figure import Figure as MatplotlibFigure
 
@@ -154,6 +155,7 @@ def test_every_kind_of_media_is_tracked(command, monkeypatch, quiet_service):
         "listed": Table(["a"], [[1]]),
     }
     monkeypatch.setattr(Tiny, "show", lambda task, batch: media)
+    wandb.teardown()  # the service of the tests before works in their folder
     outcome = command("run", "tiny", "--name", "first", "--wandb")
     assert (outcome.code, outcome.err) == (0, "")
     tracked = Tracked(Path("runs/first"))
@@ -242,3 +244,13 @@ def test_the_metrics_file_goes_on_where_it_was(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == text.removesuffix("2,0,2,\n")
     again.log_metrics({"a": 2.0, "epoch": 0}, step=2)
     assert (tmp_path / "metrics.csv").read_text() == text
+
+
+def test_a_project_s_name_that_cannot_be_one(refused):
+    (line,) = refused("run", "tiny", "--wandb-project=team/lecture")
+    assert line.startswith("--wandb-project: a project's name has no /, and this is team/lecture; give another")
+
+
+def test_a_run_s_name_may_have_what_its_id_may_not(train):
+    folder = train("tiny", "--wandb", name="lr:0.1")
+    assert json.loads((folder / "provenance.json").read_text())["wandb"]["id"].startswith("lr-0.1-")

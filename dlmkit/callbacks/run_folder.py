@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from dataclasses import dataclass, field
@@ -88,7 +89,12 @@ class RunFolder(Callback):
             return
         if self.resumed is not None:
             self.metrics.rewind(trainer.global_step)
+            (self.folder / "summary.json").unlink(missing_ok=True)  # it is no longer what has come out
         self.metrics.times.start()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let a resumed run's loader be set to where it is, also where an optimiser's schedule has counted batches."""
+        trainer.fit_loop._combined_loader = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock: the test is no training."""
@@ -109,8 +115,12 @@ class RunFolder(Callback):
         if self.metrics is not None:
             self.metrics.times.stop(trainer.global_step - 1)
         self.close(trainer, "failed")
-        made = self.resumed is None and self.folder != Path() and trainer.is_global_zero
-        if made and isinstance(exception, UserError) and not trainer.global_step:
+        if isinstance(exception, UserError) and not trainer.global_step:
+            self.discard(trainer)
+
+    def discard(self, trainer: Trainer) -> None:
+        """Leave no folder, unless the run was one before."""
+        if self.resumed is None and self.folder != Path() and trainer.is_global_zero:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self, trainer: Trainer, status: str) -> None:
@@ -129,7 +139,7 @@ class RunFolder(Callback):
         else:
             runs.write_text(self.folder / "recipe.yaml", self.recipe_text)
         if self.tracking.project is not None:
-            run_id = f"{self.folder.name[:50]}-{secrets.token_hex(4)}"
+            run_id = re.sub(r"[:;,#?/']", "-", f"{self.folder.name[:50]}-{secrets.token_hex(4)}")
             record.setdefault("wandb", {"id": run_id, "project": self.tracking.project})
         runs.write_text(self.folder / "config.yaml", self.config_text)
         runs.write_json(self.folder / "provenance.json", record)

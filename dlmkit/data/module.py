@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -126,6 +127,12 @@ class _Positions(Sampler[tuple[int, int]]):
 class _Batches(Dataset[Batch]):
     def __init__(self, data: DataModule, split: Split, rank: int, world: int) -> None:
         self.data, self.split, self.rank, self.world = data, split, rank, world
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a loading process is given where it is no copy of this one: the data without the trainer."""
+        data = copy.copy(self.data)
+        data.trainer = None
+        return {**vars(self), "data": data}
 
     def __getitem__(self, position: tuple[int, int]) -> Batch:
         epoch, index = position

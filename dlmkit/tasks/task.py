@@ -212,7 +212,9 @@ class Task(LightningModule, ABC):
         evaluating = stage != "train"
         for name, value in metrics.items():
             mean, items = value if isinstance(value, tuple) else (value, count)
-            self.log(f"{stage}/{name}", mean.detach(), batch_size=items, sync_dist=evaluating, prog_bar=evaluating)
+            # A whole number would lose its fraction where Lightning takes the mean of the counts of several processes.
+            weight: Any = float(items)
+            self.log(f"{stage}/{name}", mean.detach(), batch_size=weight, sync_dist=evaluating, prog_bar=evaluating)
 
     def _share(self, count: int) -> float | Tensor:
         """What this process's mean weighs, so that the average over processes is the mean over all items."""
