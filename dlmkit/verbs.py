@@ -20,6 +20,7 @@ from dlmkit import recipe as recipes
 from dlmkit import runs
 from dlmkit.errors import UserError
 from dlmkit.mishaps import mishap
+from dlmkit.resuming import checkpoint_to_resume, require_same_network
 
 if TYPE_CHECKING:
     from dlmkit.engine import Allowed, Engine
@@ -57,7 +58,7 @@ def test(options: argparse.Namespace) -> int:
 
         checkpoint = read_checkpoint(path)
         engine = build(recipe, allowed=_allowed(options))
-        _require_same_network(engine, checkpoint, path)
+        require_same_network(engine, checkpoint, path)
         results = engine.trainer.test(engine.model, engine.datamodule, ckpt_path=path, verbose=False)
         if engine.trainer.is_global_zero:
             screen.console.print(_table(engine, results[0] if results else {}, _baselines(engine)))
@@ -132,7 +133,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None
         from dlmkit.callbacks.checkpoints import Interrupted
 
         engine = build_run(recipe, options, resumed)
-        checkpoint, done_before = _checkpoint_to_resume(engine, resumed)
+        checkpoint, done_before = checkpoint_to_resume(engine, resumed)
         if engine.trainer.is_global_zero:
             _print_head(engine)
         try:
@@ -225,43 +226,6 @@ def _add_best_checkpoint(engine: Engine) -> None:
         monitor=monitor, mode=mode, filename="best", enable_version_counter=False, save_on_train_epoch_end=False
     )
     trainer.callbacks.insert(-1, best)
-
-
-def _checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> tuple[Path | None, int]:
-    """The checkpoint to go on from, and the steps that it has done."""
-    if resumed is None:
-        return None, -1
-    from dlmkit.engine import read_checkpoint
-
-    checkpoint = read_checkpoint(resumed.last)
-    _require_same_network(engine, checkpoint, resumed.last)
-    _require_same_optimiser(engine, resumed)
-    steps = engine.trainer.max_steps
-    done, summary = checkpoint["global_step"], resumed.summary
-    if 0 <= steps <= done <= summary.get("steps", done) and summary.get("status") == "finished":
-        remedy = f"ask for more, such as --trainer.max_steps={2 * done}"
-        raise UserError(f"the run has done its {done} steps already", remedy, str(resumed.folder))
-    return resumed.last, int(checkpoint["global_step"])
-
-
-def _require_same_network(engine: Engine, checkpoint: dict[str, Any], path: Path) -> None:
-    have, want = checkpoint["state_dict"], engine.model.state_dict()
-    if {k: v.shape for k, v in have.items()} != {k: v.shape for k, v in want.items()}:
-        what = "the checkpoint is of another network than these options and this data make"
-        raise UserError(what, "use those that the run was started with", str(path))
-
-
-def _require_same_optimiser(engine: Engine, resumed: runs.Run) -> None:
-    from dlmkit.tasks.task import Task
-
-    saved = recipes.from_config(resumed.config, resumed.folder.name).config["model"].get("init_args", {})
-    task: Any = engine.model
-    for option in [each.option for each in task.optimisations()] if isinstance(task, Task) else ["optimizer"]:
-        before = (saved.get(option) or saved.get("optimizer") or {}).get("class_path")
-        now = engine.config.model.init_args.get(option)
-        if before and now and now.class_path != before:
-            what = f"the run was trained with {before}, not {now.class_path}"
-            raise engine.recipe.fault(("model", "init_args", option), what, "start a new run to change the optimiser")
 
 
 def _test_best(engine: Engine) -> tuple[dict[str, float], Path | None]:
