@@ -85,6 +85,9 @@ class Pictures(Examples):
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """How the judge finds the training pictures themselves and those of one class, and simple ways' likelihoods."""
+        simple = density_baselines(self.table("train"), self.table("test"), self.levels)
+        if self.num_classes < 2:  # a judge of one class has nothing to tell
+            return simple
         train, labels = (spread(table, _LOOKED_AT) for table in self.table("train"))
         test = self.table("test")[0]
         shown = {"training pictures": train}
@@ -96,7 +99,7 @@ class Pictures(Examples):
         names = next(iter(verdicts.values()))._fields
         judged = {f"test/{n}": {who: float(getattr(v, n)) for who, v in verdicts.items()} for n in names}
         judged["test/as_asked"] = {"training pictures": self.judge.accuracy(train, labels)}
-        return judged | density_baselines(self.table("train"), self.table("test"), self.levels)
+        return judged | simple
 
 
 class ReadPictures(Pictures):

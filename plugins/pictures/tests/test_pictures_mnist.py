@@ -92,6 +92,7 @@ def test_larochelle_s_files_are_read_as_they_are(tmp_path):
     assert data.fixed and data.num_classes == 1 and "Larochelle" in data.describe()
     assert [data.size(split) for split in ("train", "val", "test")] == [6, 3, 2]
     assert (data.table("val")[0].numpy().reshape(3, 784) == drawn["valid"]).all()
+    assert list(data.baselines()) == ["test/nats", "test/bits_per_dimension"]  # nobody judges a single class
     (tmp_path / "binarized_mnist_test.amat").unlink()
     with pytest.raises(UserError, match="cannot be read"):
         BinarisedMNIST(str(tmp_path)).table("train")

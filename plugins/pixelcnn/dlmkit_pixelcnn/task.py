@@ -206,7 +206,8 @@ class PixelCNN(Task):
         took = time.perf_counter() - started
         self.print(f"{_JUDGED:,} pictures were drawn in {took:.1f} s, {_JUDGED / took:.1f} a second")
         found = {"pictures_per_second": _JUDGED / took}
-        if hasattr(data, "judge") and not self.embedding_size:
+        told_apart = getattr(data, "num_classes", 2) > 1  # a judge of one class has nothing to tell
+        if told_apart and hasattr(data, "judge") and not self.embedding_size:
             found["distance"] = data.judge.verdict(made, data.table("test")[0]).distance
             if condition is not None:
                 found["as_asked"] = data.judge.accuracy(made, condition)
