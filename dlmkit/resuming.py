@@ -32,12 +32,11 @@ def checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> tuple[Path
     checkpoint = read_checkpoint(resumed.last)
     require_same_network(engine, checkpoint, resumed.last)
     _require_same_optimiser(engine, resumed)
-    steps = engine.trainer.max_steps
-    done, summary = checkpoint["global_step"], resumed.summary
-    if 0 <= steps <= done <= summary.get("steps", done) and summary.get("status") == "finished":
+    done = int(checkpoint["global_step"])
+    if 0 <= engine.trainer.max_steps <= done and resumed.summary.get("status") == "finished":
         remedy = f"ask for more, such as --trainer.max_steps={2 * done}"
         raise UserError(f"the run has done its {done} steps already", remedy, str(resumed.folder))
-    return resumed.last, int(checkpoint["global_step"])
+    return resumed.last, done
 
 
 def require_same_network(engine: Engine, checkpoint: dict[str, Any], path: Path) -> None:

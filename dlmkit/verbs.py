@@ -59,9 +59,9 @@ def test(options: argparse.Namespace) -> int:
         checkpoint = read_checkpoint(path)
         engine = build(recipe, allowed=_allowed(options))
         require_same_network(engine, checkpoint, path)
-        results = engine.trainer.test(engine.model, engine.datamodule, ckpt_path=path, verbose=False)
+        metrics = _tested(engine, path)
         if engine.trainer.is_global_zero:
-            screen.console.print(_table(engine, results[0] if results else {}, _baselines(engine)))
+            screen.console.print(_table(engine, metrics, _baselines(engine)))
     return 0
 
 
@@ -108,10 +108,9 @@ def check(options: argparse.Namespace) -> int:
         engine = build(recipe, [showing], _allowed(options), one_batch)
         try:
             engine.trainer.fit(engine.model, engine.datamodule)
-            results = engine.trainer.test(engine.model, engine.datamodule, verbose=False) if _tests(engine) else []
+            metrics = _tested(engine, None)
         except UserError as error:
             raise recipe.located(error) from None
-        metrics = results[0] if results else {}
         _require_finite(recipe, metrics)
         if showing.faults:
             raise UserError(showing.faults[0], "mend the task's show method")
@@ -239,17 +238,18 @@ def _test_best(engine: Engine) -> tuple[dict[str, float], Path | None]:
     found = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor is not None]
     chosen = [callback.best_model_path for callback in found]
     best = next((Path(path) for path in chosen if path), None)
-    if not _tests(engine):
-        return {}, best
-    results = trainer.test(engine.model, engine.datamodule, ckpt_path=best, verbose=False, weights_only=True)
-    return dict(results[0]) if results else {}, best
+    return _tested(engine, best), best
 
 
-def _tests(engine: Engine) -> bool:
-    """Whether task and data have a test; a plain LightningModule need not."""
+def _tested(engine: Engine, checkpoint: Path | None) -> dict[str, float]:
+    """The figures of the test; none where task or data have no test, as a plain LightningModule need not."""
     from lightning.pytorch.utilities.model_helpers import is_overridden
 
-    return is_overridden("test_step", engine.model) and is_overridden("test_dataloader", engine.datamodule)
+    if not (is_overridden("test_step", engine.model) and is_overridden("test_dataloader", engine.datamodule)):
+        return {}
+    trainer = engine.trainer
+    results = trainer.test(engine.model, engine.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    return dict(results[0]) if results else {}
 
 
 def _stopped(engine: Engine, stop: Any, allow: list[str]) -> int:

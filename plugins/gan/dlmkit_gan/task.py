@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import getattr_static
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -150,7 +151,7 @@ class GAN(Adversarial):
             UserError: If they cannot be had.
         """
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not (hasattr(type(data), "judge") or "judge" in getattr(data, "__dict__", {})):  # to ask for it trains it
+        if getattr_static(data, "judge", None) is None:  # to ask for it in the usual way trains it
             what = f"{type(data).__name__} has no judge, and a GAN has no other measure of how good it is"
             raise UserError(what, "give pictures whose class can be told, such as labelled-pictures", "data.class_path")
         if self.inception is not None:

@@ -339,8 +339,8 @@ def squared(picture: Picture, side: int) -> Picture:
         side: Pixels S along one side.
     """
     high, wide = picture.pixels.shape[1:]
-    shape = (*(["oblong"] if high != wide else []), *(["small"] if min(high, wide) < side else []))
-    return Picture(square(picture.pixels, side), (*picture.changes, *shape))
+    kinds = {"oblong": high != wide, "small": min(high, wide) < side}
+    return Picture(square(picture.pixels, side), (*picture.changes, *(kind for kind, so in kinds.items() if so)))
 
 
 _CHANGES = {

@@ -22,9 +22,9 @@ from dlmkit_pictures.files import (
     folders_in,
     holds_pictures,
     list_pictures,
-    luminance,
     read_picture,
     squared,
+    unpack,
 )
 from dlmkit_pictures.paired import dataset_pictures, split_folders
 from dlmkit_pictures.pictures import ReadPictures
@@ -130,11 +130,11 @@ class LabelledPictures(ReadPictures):
 
     def _of_bytes(self, pictures: Tensor, split: Split) -> Tensor:
         """Colour pictures (N, 3, 32, 32), uint8, in the wanted size and channels."""
-        grey = self.picture_channels == 1
-        changes = ("coloured",) if grey else ()
-        read = (Picture(luminance(each / 255) if grey else each / 255, changes) for each in pictures)
-        named = ((f"{self.source}, {split} picture {number}", each) for number, each in enumerate(read))
-        return self._made(named, len(pictures))
+        from PIL import Image
+
+        names = (f"{self.source}, {split} picture {number}" for number in range(len(pictures)))
+        opened = zip(names, map(Image.fromarray, pictures.permute(0, 2, 3, 1).contiguous().numpy()), strict=True)
+        return self._made(((name, unpack(each, self.picture_channels, name)) for name, each in opened), len(pictures))
 
     def _made(self, read: Iterable[tuple[str, Picture]], count: int) -> Tensor:
         """Pictures in the wanted size (N, C, S, S), and a note of what was changed in each."""

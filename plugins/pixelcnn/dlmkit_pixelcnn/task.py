@@ -179,12 +179,11 @@ class PixelCNN(Task):
             condition = condition.to(device, dtype)
         uniforms = uniform_numbers(self.likelihood, n, self.side, self.side, seed, alike).to(device)
         known = None if given is None else self.likelihood.codes(given).to(device)
-        drawn = []
-        for rows in torch.arange(n).split(self._at_once()):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            sampler = Cached(
-                net, self.likelihood, len(rows), self.side, self.side, None if condition is None else condition[part]
-            )
+        drawn, together = [], self._at_once()
+        for first in range(0, n, together):
+            part = slice(first, min(first + together, n))
+            for_these = None if condition is None else condition[part]
+            sampler = Cached(net, self.likelihood, part.stop - first, self.side, self.side, for_these)
             drawn.append(sampler.run(uniforms[:, :, :, part], temperature, None if known is None else known[part]))
         self.net.train(was_training)
         return self.likelihood.picture(torch.cat(drawn).to(self.device))
