@@ -24,6 +24,10 @@ class Guard(nn.Module):
     back was its last step. Where it jumps once more from there, it forgets the curvature, and goes down the gradient by
     a quarter of its scale. Other optimisers begin anew.
 
+    L-BFGS does not know that pixels are brought back into their range. It takes a step for longer than it was, and so
+    the loss for flatter than it is along pixels that are black or white already. That makes it bolder, which is well
+    until it jumps; from its first jump on it is told what is left of each step within the range.
+
     Args:
         pixels: The picture that is optimised (1, 3, H, W).
     """
@@ -33,12 +37,14 @@ class Guard(nn.Module):
         self.register_buffer("picture", pixels.detach().clone())
         self.register_buffer("loss", torch.tensor(math.inf))
         self.register_buffer("jumps", torch.tensor(0))  # one after the other
+        self.register_buffer("careful", torch.tensor(False))  # since the first jump
         self._looked = False
         self._astray: Tensor | None = None  # where a jump has led
 
     picture: Tensor
     loss: Tensor
     jumps: Tensor
+    careful: Tensor
 
     def begin(self, optimizer: torch.optim.Optimizer, *, anew: bool = False) -> None:
         """A step begins.
@@ -50,6 +56,7 @@ class Guard(nn.Module):
         self._looked = False
         if anew:
             self.loss.fill_(math.inf)
+            self.careful.fill_(False)
             optimizer.state.clear()
 
     @torch.no_grad()
@@ -70,6 +77,7 @@ class Guard(nn.Module):
         else:
             self._astray = pixels.detach().clone()
             self.jumps.add_(1)
+            self.careful.fill_(True)
 
     def end(self, pixels: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """A step is done: it is taken back, and the one before it, if that had jumped.
@@ -78,12 +86,14 @@ class Guard(nn.Module):
             pixels: The picture (1, 3, H, W), which is changed.
             optimizer: Of the pixels.
         """
+        state = optimizer.state.get(pixels, {}) if isinstance(optimizer, torch.optim.LBFGS) else {}
         if self._astray is None:
+            if self.careful and "d" in state and optimizer.param_groups[0]["max_iter"] == 1:
+                state["d"], state["t"] = (pixels.data.clamp(0, 1) - self.picture).flatten(), 1.0
             return
         pixels.data.copy_(self.picture)
         way_back, self._astray = (self.picture - self._astray).flatten(), None
-        state = optimizer.state.get(pixels, {})
-        if not isinstance(optimizer, torch.optim.LBFGS) or "d" not in state or not bool(way_back.isfinite().all()):
+        if "d" not in state or not bool(way_back.isfinite().all()):
             optimizer.state.clear()
         elif self.jumps == 1:
             state["d"], state["t"] = way_back, 1.0  # direction and length of its last step

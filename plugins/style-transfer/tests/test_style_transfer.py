@@ -208,6 +208,49 @@ def test_a_jump_teaches_the_search_how_the_loss_bends():
     assert state["old_dirs"] == [] and not state["d"].any() and float(state["H_diag"]) < scale
 
 
+def test_after_a_jump_the_search_is_told_what_is_left_of_a_step_within_the_range():
+    """Half of the pixels are drawn to -3, where they cannot go, the others to 0.6."""
+
+    def searched(careful):
+        """Where it ends, and what the search holds its last step for, beside what there was of it in the range."""
+        pixels = torch.nn.Parameter(torch.full((1, 3, 4, 4), 0.5))
+        guard, optimizer = Guard(pixels), torch.optim.LBFGS([pixels], lr=1.0, max_iter=1)
+
+        def closure():
+            pixels.data.clamp_(0, 1)
+            optimizer.zero_grad()
+            loss = (pixels.flatten() - torch.tensor([-3.0, 0.6]).repeat(24)).square().sum() / 2
+            loss.backward()
+            guard.look(pixels, loss)
+            return loss
+
+        for _ in range(12):
+            guard.begin(optimizer)
+            guard.careful.fill_(careful)
+            optimizer.step(closure)
+            guard.end(pixels, optimizer)
+        state, ends = optimizer.state[pixels], pixels.detach().clamp(0, 1)
+        return ends, state["d"] * state["t"], (ends - guard.picture).flatten()
+
+    ends, told, _ = searched(careful=False)
+    assert told.min() < -2  # where no pixel can go
+    assert (ends.flatten()[1::2] - 0.6).abs().max() > 0.1
+    ends, told, taken = searched(careful=True)
+    assert torch.equal(told, taken)
+    assert torch.allclose(ends.flatten(), torch.tensor([0.0, 0.6]).repeat(24), atol=1e-4)
+
+
+def test_the_search_is_careful_from_its_first_jump_until_the_loss_is_another_one():
+    pixels = torch.nn.Parameter(torch.full((1, 3, 4, 4), 0.5))
+    guard, optimizer, found = Guard(pixels), torch.optim.LBFGS([pixels], lr=1.0, max_iter=1), []
+    for loss, anew in ((1.0, False), (2.0, False), (0.5, False), (9.0, True)):
+        guard.begin(optimizer, anew=anew)
+        guard.look(pixels, torch.tensor(loss))
+        guard.end(pixels, optimizer)
+        found.append(bool(guard.careful))
+    assert found == [False, True, True, False]
+
+
 def test_pixels_are_brought_back_into_their_range(batch):
     task = made(batch)
     task.pixels.data[:] = torch.linspace(-1, 2, task.pixels.numel()).view_as(task.pixels)
