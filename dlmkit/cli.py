@@ -177,7 +177,7 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:  # type: ignore[ty
         "--wandb-project", metavar="NAME", help="the project to track in (default: dlmkit); implies --wandb"
     )
     run.add_argument("--wandb-checkpoints", action="store_true", help="keep checkpoints as artifacts; implies --wandb")
-    run.add_argument("--show-every", metavar="N", type=int, default=1, help=_SHOW_EVERY)
+    run.add_argument("--show-every", metavar="N", type=int, help=_SHOW_EVERY)
     _take_recipe_options(run)
 
 

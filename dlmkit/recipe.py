@@ -78,11 +78,12 @@ class Recipe:
             del self.places[gone]
 
     def typed(self, key: Key) -> dict[str, Any]:
-        """The options directly below a key (``init_args`` aside) that were typed on the command line."""
-        found = {}
+        """The options directly below a key (``init_args`` aside) that were typed, or laid over a saved run."""
+        found, saved = {}, f"{_short(self.path)}:"
         for full, place in self.places.items():
             brief = tuple(w for w in full if w != "init_args")
-            if place == COMMAND_LINE and brief[:-1] == key and brief[-1] != "class_path":
+            given = place == COMMAND_LINE or (self.saved and not place.startswith(saved))
+            if given and brief[:-1] == key and brief[-1] != "class_path":
                 found[brief[-1]] = _at(self.config, full)
         return found
 

@@ -12,11 +12,14 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlmkit.errors import UserError, did_you_mean, names_beside
 
-__all__ = ["Run", "check_parent", "create", "provenance", "write_json", "write_text", "write_whole"]
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+__all__ = ["Run", "check_parent", "create", "hold", "provenance", "write_json", "write_text", "write_whole"]
 
 _STACK = ("torch", "lightning", "torchmetrics", "jsonargparse", "datasets", "tokenizers", "wandb", "numpy")
 
@@ -145,6 +148,26 @@ def create(runs: Path, name: str | None, recipe: str) -> Path:
         except OSError as error:
             remedy = "choose another place with --runs DIR"
             raise UserError(f"cannot be written: {error.strerror}", remedy, str(folder)) from None
+
+
+def hold(folder: Path) -> FileLock:
+    """Keep a run to this process, until the lock is released or the process ends.
+
+    Raises:
+        UserError: If another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        remedy = "wait until it is done, or stop it with Ctrl-C"
+        raise UserError("another process is at this run", remedy, str(folder)) from None
+    except OSError as error:
+        remedy = "copy it to where you can write, and go on with the copy"
+        raise UserError(f"cannot be written: {error.strerror or error}", remedy, str(folder)) from None
+    return lock
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

@@ -183,17 +183,25 @@ def wandb_logger(
         provenance: How the run came about.
         run_id: The run's id; the same id on resuming goes on with the same run.
         checkpoints: Whether to upload checkpoints as artifacts.
+
+    Raises:
+        UserError: If W&B refuses.
     """
     import wandb
 
-    run = wandb.init(
-        project=project,
-        id=run_id,
-        name=folder.name,
-        dir=folder,
-        resume="allow",
-        mode=wandb_ready(),  # type: ignore[arg-type]  # decided here, so that W&B never asks for an account
-        config={**config, "provenance": provenance},
-        settings=wandb.Settings(silent=True, console="off"),
-    )
+    mode = wandb_ready()  # decided here, so that W&B never asks for an account
+    try:
+        run = wandb.init(
+            project=project,
+            id=run_id,
+            name=folder.name,
+            dir=folder,
+            resume="allow",
+            mode=mode,  # type: ignore[arg-type]
+            config={**config, "provenance": provenance},
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+    except (wandb.errors.Error, ValueError) as error:
+        what = f"Weights & Biases refuses the run: {' '.join(str(error).split())}"
+        raise UserError(what, "set WANDB_MODE=offline to track it here; wandb sync sends it later", "--wandb") from None
     return WandbLogger(experiment=run, log_model=checkpoints)

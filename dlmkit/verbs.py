@@ -126,41 +126,51 @@ def check(options: argparse.Namespace) -> int:
 
 def _train(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> int:
     with quiet(), _ctrl_c():
-        from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-        from dlmkit import screen
-        from dlmkit.callbacks.checkpoints import Interrupted
-
         engine = build_run(recipe, options, resumed)
-        checkpoint, done_before = checkpoint_to_resume(engine, resumed)
-        if engine.trainer.is_global_zero:
-            _print_head(engine)
         try:
-            engine.trainer.fit(engine.model, engine.datamodule, ckpt_path=checkpoint, weights_only=True)
-        except Interrupted as stop:
-            return _stopped(engine, stop, options.allow)
-        except UserError as error:
-            raise recipe.located(error) from None
-        except (MisconfigurationException, RuntimeError, MemoryError, OSError, ValueError) as error:
-            fault = _mishap_of_run(engine, error, options.allow) or _unknown_metric(recipe, error)
-            if fault is None and isinstance(error, (MisconfigurationException, ValueError)):
-                fault = _refused_at_start(engine, error)
-            if fault is None:
-                raise
-            raise fault from None
-        if engine.trainer.global_step == done_before:  # training was at its end: only the test is left
-            loop = engine.trainer.fit_loop.epoch_loop
-            loop._batches_that_stepped = max(loop._batches_that_stepped, done_before)
-            epochs: Any = engine.trainer.fit_loop.epoch_progress
-            if epochs.current.processed < epochs.current.started:
-                epochs.increment_processed()
-        _tell_faults(engine)
-        metrics, best = _test_best(engine)
-        if engine.trainer.is_global_zero:
-            baselines = _baselines(engine)
-            _finish(engine, {**_folder(engine).metrics.latest(), **metrics}, baselines, best)
-            screen.console.print()
-            _print_outcome(engine, metrics, baselines)
+            return _fit_and_test(engine, recipe, options, resumed)
+        finally:
+            _folder(engine).release()
+
+
+def _fit_and_test(engine: Engine, recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | None) -> int:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from dlmkit import screen
+    from dlmkit.callbacks.checkpoints import Interrupted
+
+    checkpoint, done_before = checkpoint_to_resume(engine, resumed)
+    if resumed is not None and engine.trainer.is_global_zero:
+        _folder(engine).hold(resumed.folder)
+    if engine.trainer.is_global_zero:
+        _print_head(engine)
+    try:
+        engine.trainer.fit(engine.model, engine.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted as stop:
+        return _stopped(engine, stop, options.allow)
+    except UserError as error:
+        raise recipe.located(error) from None
+    except (MisconfigurationException, RuntimeError, MemoryError, OSError, ValueError) as error:
+        fault = _mishap_of_run(engine, error, options.allow) or _unknown_metric(recipe, error)
+        if fault is None and isinstance(error, (MisconfigurationException, ValueError)):
+            fault = _refused_at_start(engine, error)
+        if fault is None:
+            raise
+        raise fault from None
+    if engine.trainer.global_step == done_before:  # training was at its end: only the test is left
+        loop = engine.trainer.fit_loop.epoch_loop
+        loop._batches_that_stepped = max(loop._batches_that_stepped, done_before)
+        epochs: Any = engine.trainer.fit_loop.epoch_progress
+        if epochs.current.processed < epochs.current.started:
+            epochs.increment_processed()
+    _tell_faults(engine)
+    metrics, best = _test_best(engine)
+    if engine.trainer.is_global_zero:
+        baselines = _baselines(engine)
+        _finish(engine, {**_folder(engine).metrics.latest(), **metrics}, baselines, best)
+        screen.console.print()
+        _print_outcome(engine, metrics, baselines)
+
     return 0
 
 
@@ -174,7 +184,8 @@ def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | N
     from dlmkit.engine import build
     from dlmkit.screen import ProgressLine
 
-    project = _project(options, resumed)
+    before = resumed.provenance.get("wandb", {}) if resumed else {}
+    project = _project(options, before)
     name = recipe.name if resumed is None else resumed.folder.name
     folder = RunFolder(
         parent=Path(options.runs),
@@ -184,7 +195,7 @@ def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | N
         config_text="",
         config={},
         packages=sorted({e.package for e in recipe.used} - {"dlmkit"}),
-        tracking=Tracking(project, options.wandb_checkpoints),
+        tracking=Tracking(project, options.wandb_checkpoints or before.get("checkpoints", False)),
         resumed=resumed.folder if resumed else None,
     )
     typed = TypedOptions(lambda option: recipe.typed(("model", option)) if resumed else {})
@@ -195,8 +206,8 @@ def build_run(recipe: Recipe, options: argparse.Namespace, resumed: runs.Run | N
     return engine
 
 
-def _project(options: argparse.Namespace, resumed: runs.Run | None) -> str | None:
-    known = resumed.provenance.get("wandb", {}).get("project") if resumed else None
+def _project(options: argparse.Namespace, before: Mapping[str, Any]) -> str | None:
+    known = before.get("project")
     if refused := set(options.wandb_project or "") & set("/\\#?%:"):
         what = f"a project's name has no {' '.join(sorted(refused))}, and this is {options.wandb_project}"
         raise UserError(what, "give another; the team is named by WANDB_ENTITY", "--wandb-project")

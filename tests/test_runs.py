@@ -26,6 +26,7 @@ def test_what_a_run_leaves(train, rows, weights):
     media = {f"media/{name}-{when}" for name in ("words", "units") for when in ("0000004", "0000008", "test")}
     assert {file.rpartition(".")[0] for file in files if file.startswith("media/")} == media
     assert files - {file for file in files if file.startswith("media/")} == {
+        ".lock",
         "recipe.yaml",
         "config.yaml",
         "provenance.json",
@@ -522,3 +523,100 @@ def test_a_task_without_a_test_is_trained_all_the_same(train, monkeypatch, comma
     folder = train("tiny")
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
     assert command("check", "tiny").code == 0
+
+
+# ------------------------------------------------------------------------------------------ two at one run, refusals
+
+
+def test_a_run_that_another_process_is_at_is_not_resumed(refused, train):
+    from dlmkit import runs
+
+    folder = train("tiny", name="first")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    lock = runs.hold(folder)
+    (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9")
+    assert line == "runs/first: another process is at this run; wait until it is done, or stop it with Ctrl-C"
+    lock.release()
+    assert {path: path.read_bytes() for path in before} == before
+    train("--resume", folder, "--trainer.max_steps=9")
+
+
+def test_a_run_is_kept_to_its_process_while_it_trains_and_no_longer(train, command, monkeypatch):
+    from dlmkit_tiny.task import Tiny
+
+    from dlmkit import UserError, runs
+
+    seen = []
+
+    def watching(self) -> None:
+        folder = self.trainer.callbacks[0].folder
+        with pytest.raises(UserError, match="another process"):
+            runs.hold(folder)
+        seen.append(folder)
+
+    monkeypatch.setattr(Tiny, "on_train_start", watching)
+    folder = train("tiny", name="first")
+    runs.hold(folder).release()
+
+    def failing(self) -> None:
+        watching(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tiny, "on_train_start", failing)
+    assert command("run", "--resume", folder, "--trainer.max_steps=9").code == 130
+    runs.hold(folder).release()
+    assert [path.name for path in seen] == ["first"] * 2
+
+
+def test_a_resumption_that_is_refused_changes_nothing(command, train, monkeypatch):
+    """Also where it is refused late, when Lightning reads the checkpoint."""
+    from dlmkit_tiny.task import Tiny
+
+    from dlmkit import UserError
+
+    def refusing(self, checkpoint) -> None:
+        raise UserError("not this one", "take another", "model.width")
+
+    folder = train("tiny", name="first")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    monkeypatch.setattr(Tiny, "on_load_checkpoint", refusing)
+    outcome = command("run", "--resume", folder, "--trainer.max_steps=9", "--model.optimizer.lr=0.5")
+    assert outcome.code == 2 and "not this one; take another" in outcome.err
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == before
+
+
+def test_what_is_laid_over_a_resumed_run_wins_over_the_checkpoint(command, train, write):
+    import torch
+
+    folder = train("tiny", name="first")
+    write("slower.yaml", "model: {init_args: {optimizer: {init_args: {lr: 0.5}}}}\ntrainer: {max_steps: 9}\n")
+    outcome = command("run", "--resume", folder, "--config", "slower.yaml")
+    assert outcome.code == 0 and "given anew, so not as in the checkpoint: optimizer.lr 0.5" in outcome.out
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 0.5
+    outcome = command("run", "--resume", folder, "--trainer.max_steps=10")
+    assert outcome.code == 0 and "given anew" not in outcome.out
+
+
+def test_a_schedule_of_torch_takes_what_is_typed_when_resuming(train):
+    import torch
+
+    words = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=100"]
+    folder = train("tiny", *words, name="first")
+    for more, gamma in ((["--model.lr_scheduler.gamma=0.5"], 0.5), ([], 0.5)):
+        train("--resume", folder, *more, f"--trainer.max_steps={9 + (not more)}")
+        (state,) = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["lr_schedulers"]
+        assert (state["gamma"], state["step_size"]) == (gamma, 100)
+
+
+def test_how_often_a_run_shows_is_kept_when_it_is_resumed(train):
+    def shown(folder):
+        return len([path for path in (folder / "media").iterdir() if not path.stem.endswith("test")])
+
+    folder = train("tiny", "--show-every=0", name="first")
+    assert shown(folder) == 0
+    train("--resume", folder, "--trainer.max_steps=12")
+    assert shown(folder) == 0
+    train("--resume", folder, "--trainer.max_steps=16", "--show-every=1")
+    assert shown(folder) > 0

@@ -108,7 +108,7 @@ def test_an_offline_run_holds_everything_and_is_continued(command, train, rows, 
         assert tracked.config[section] == content
     record = json.loads((folder / "provenance.json").read_text())
     wandb_id = record["wandb"]["id"]
-    assert record["wandb"] == {"id": wandb_id, "project": "lecture"}
+    assert record["wandb"] == {"id": wandb_id, "project": "lecture", "checkpoints": False}
     assert tracked.config["provenance"]["versions"] == record["versions"]
     assert tracked.config["provenance"]["git"] == record["git"]
     assert set(tracked.ids) == {wandb_id}
@@ -254,3 +254,31 @@ def test_a_project_s_name_that_cannot_be_one(refused):
 def test_a_run_s_name_may_have_what_its_id_may_not(train):
     folder = train("tiny", "--wandb", name="lr:0.1")
     assert json.loads((folder / "provenance.json").read_text())["wandb"]["id"].startswith("lr-0.1-")
+
+
+def test_a_refusal_of_wandb_is_one_line(command, tiny, monkeypatch):
+    import wandb
+
+    def refusing(**options):
+        raise wandb.errors.UsageError("invalid\nentity")
+
+    monkeypatch.setattr(wandb, "init", refusing)
+    outcome = command("run", "tiny", "--wandb", "--name", "first")
+    assert outcome.code == 2
+    (line,) = outcome.faults
+    assert line.startswith("--wandb: Weights & Biases refuses the run: invalid entity; set WANDB_MODE=offline")
+    assert not (tiny / "runs" / "first").exists()
+
+
+def test_a_resumed_run_goes_on_keeping_its_checkpoints(train, monkeypatch):
+    import json
+
+    from dlmkit.callbacks import run_folder
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    asked, made = [], run_folder.wandb_logger
+    monkeypatch.setattr(run_folder, "wandb_logger", lambda *given: (asked.append(given[-1]), made(*given))[1])
+    folder = train("tiny", "--wandb-checkpoints", name="first")
+    assert json.loads((folder / "provenance.json").read_text())["wandb"]["checkpoints"] is True
+    train("--resume", folder, "--trainer.max_steps=9")
+    assert asked == [True, True]

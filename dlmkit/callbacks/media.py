@@ -24,11 +24,13 @@ class ShowMedia(Callback):
     ``show`` that fails costs its pictures, not the run: the failure is told on the screen and kept in ``faults``.
 
     Args:
-        every: Show at each ``every``-th validation; 0 shows only at the test.
+        every: Show at each ``every``-th validation; 0 shows only at the test. When left out, each, or in a resumed run
+            as often as before.
     """
 
-    def __init__(self, every: int = 1) -> None:
-        self.every = every
+    def __init__(self, every: int | None = None) -> None:
+        self.given = every
+        self.every = 1 if every is None else every
         self.folder: Path | None = None
         self.latest: dict[str, Path] = {}
         self.latest_media: dict[str, Media] = {}
@@ -36,12 +38,14 @@ class ShowMedia(Callback):
         self._validations = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """How many validations there have been."""
-        return {"validations": self._validations}
+        """How many validations there have been, and how often it shows."""
+        return {"validations": self._validations, "every": self.every}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up."""
         self._validations = state_dict["validations"]
+        if self.given is None:
+            self.every = state_dict["every"]
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
@@ -63,6 +64,8 @@ class RunFolder(Callback):
     tracking: Tracking
     resumed: Path | None = None
     folder: Path = field(default=Path(), init=False)
+    lock: FileLock | None = field(default=None, init=False)
+    record: dict[str, Any] = field(default_factory=dict, init=False)
     metrics: MetricsFile | None = field(default=None, init=False)
 
     def __hash__(self) -> int:
@@ -72,22 +75,36 @@ class RunFolder(Callback):
         """Name and fill the folder on the first process, and tell all processes of it."""
         if stage != "fit":
             return
-        record: dict[str, Any] = {}
         if trainer.is_global_zero:
             self.folder = self.resumed or runs.create(self.parent, self.name, self.recipe)
-            record = self._write(trainer)
+            self.hold(self.folder)
+            self.record = self._recorded(trainer)
+            if self.resumed is None:
+                self._write(trainer)
             print_rows({"run": str(self.folder)})
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
-        self._place(trainer, record)
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.is_global_zero and isinstance(data, DataModule):
-            data.save(str(self.folder))
+        self._place(trainer, self.record)
+
+    def hold(self, folder: Path) -> None:
+        """Keep a run's folder to this process until it is released.
+
+        Raises:
+            UserError: If another process has it.
+        """
+        self.lock = self.lock or runs.hold(folder)
+
+    def release(self) -> None:
+        """Let other processes have it."""
+        if self.lock is not None:
+            self.lock.release()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the figures that a resumed run will log again, and start the clock."""
+        """What can be gone on with is a new run from here on: forget the figures that it will log again."""
         if self.metrics is None:
             return
         if self.resumed is not None:
+            if trainer.is_global_zero:
+                self._write(trainer)
             self.metrics.rewind(trainer.global_step)
             (self.folder / "summary.json").unlink(missing_ok=True)  # it is no longer what has come out
         self.metrics.times.start()
@@ -121,6 +138,7 @@ class RunFolder(Callback):
     def discard(self, trainer: Trainer) -> None:
         """Leave no folder, unless the run was one before."""
         if self.resumed is None and self.folder != Path() and trainer.is_global_zero:
+            self.release()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self, trainer: Trainer, status: str) -> None:
@@ -130,20 +148,28 @@ class RunFolder(Callback):
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish(exit_code=0 if status == "success" else 1)
 
-    def _write(self, trainer: Trainer) -> dict[str, Any]:
+    def _recorded(self, trainer: Trainer) -> dict[str, Any]:
+        """How the run comes about, and how it was resumed."""
         devices = f"{trainer.world_size} × {trainer.strategy.root_device.type}"
         record = runs.provenance(self.packages, self.config.get("seed_everything"), devices)
         if self.resumed is not None:
             before = runs.Run(self.resumed).provenance
             record = {**before, "resumed": [*before.get("resumed", []), record]}
-        else:
-            runs.write_text(self.folder / "recipe.yaml", self.recipe_text)
         if self.tracking.project is not None:
             run_id = re.sub(r"[:;,#?/']", "-", f"{self.folder.name[:50]}-{secrets.token_hex(4)}")
-            record.setdefault("wandb", {"id": run_id, "project": self.tracking.project})
-        runs.write_text(self.folder / "config.yaml", self.config_text)
-        runs.write_json(self.folder / "provenance.json", record)
+            known = record.setdefault("wandb", {"id": run_id, "project": self.tracking.project})
+            known["checkpoints"] = self.tracking.checkpoints
         return record
+
+    def _write(self, trainer: Trainer) -> None:
+        """What a run is made from."""
+        if self.resumed is None:
+            runs.write_text(self.folder / "recipe.yaml", self.recipe_text)
+        runs.write_text(self.folder / "config.yaml", self.config_text)
+        runs.write_json(self.folder / "provenance.json", self.record)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, DataModule):
+            data.save(str(self.folder))
 
     def _place(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """Point checkpoints, media and loggers at the folder."""

@@ -1,4 +1,4 @@
-"""What is typed when a run is resumed wins over what its checkpoint holds."""
+"""What is given when a run is resumed wins over what its checkpoint holds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ __all__ = ["TypedOptions"]
 
 
 class TypedOptions(Callback):
-    """Sets the optimisers' options that were typed, after the checkpoint has set those of the run before.
+    """Sets the options of optimisers and schedules that were given anew, after the checkpoint has set the old ones.
 
     Args:
-        typed: Tells of an option that makes an optimiser what was typed of it, name to value, such as ``lr``.
+        typed: Tells of an option that makes an optimiser or a schedule what was typed of it or laid over it, name to
+            value, such as ``lr``.
     """
 
     def __init__(self, typed: Callable[[str], dict[str, Any]]) -> None:
@@ -25,11 +26,14 @@ class TypedOptions(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set them, and say so."""
-        made = [each.option for each in pl_module.optimisations()] if isinstance(pl_module, Task) else ["optimizer"]
+        made = [("optimizer", "lr_scheduler")]
+        if isinstance(pl_module, Task):
+            made = [(each.option, each.schedule_option) for each in pl_module.optimisations()]
         told: dict[str, None] = {}
-        for optimizer, option in zip(trainer.optimizers, made, strict=False):
-            typed = self.typed(option)
-            told |= dict.fromkeys(f"{option}.{name} {value}" for name, value in typed.items())
+        for optimizer, (option, schedule_option) in zip(trainer.optimizers, made, strict=False):
+            typed, curve = self.typed(option), self.typed(schedule_option)
+            for word, given in ((option, typed), (schedule_option, curve)):
+                told |= dict.fromkeys(f"{word}.{name} {value}" for name, value in given.items())
             rate = typed.get("lr")
             for group in optimizer.param_groups:
                 scheduled = group["lr"] / group["initial_lr"] if group.get("initial_lr") else 1.0
@@ -38,8 +42,10 @@ class TypedOptions(Callback):
                     group["lr"] = rate * scheduled
                     group["initial_lr"] = rate
             for config in trainer.lr_scheduler_configs:
-                ours = getattr(config.scheduler, "optimizer", None) is optimizer
-                if ours and rate is not None and hasattr(config.scheduler, "base_lrs"):
+                if getattr(config.scheduler, "optimizer", None) is not optimizer:
+                    continue
+                if rate is not None and hasattr(config.scheduler, "base_lrs"):
                     config.scheduler.base_lrs = [rate] * len(config.scheduler.base_lrs)
+                vars(config.scheduler).update({k: v for k, v in curve.items() if k in vars(config.scheduler)})
         if told and trainer.is_global_zero:
-            console.print(f"typed, so not as in the checkpoint: {', '.join(told)}")
+            console.print(f"given anew, so not as in the checkpoint: {', '.join(told)}")
