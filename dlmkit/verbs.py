@@ -139,9 +139,9 @@ def _fit_and_test(engine: Engine, recipe: Recipe, options: argparse.Namespace, r
     from dlmkit import screen
     from dlmkit.callbacks.checkpoints import Interrupted
 
-    checkpoint, done_before = checkpoint_to_resume(engine, resumed)
     if resumed is not None and engine.trainer.is_global_zero:
         _folder(engine).hold(resumed.folder)
+    checkpoint, done_before = checkpoint_to_resume(engine, resumed)
     if engine.trainer.is_global_zero:
         _print_head(engine)
     try:

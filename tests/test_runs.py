@@ -534,9 +534,11 @@ def test_a_run_that_another_process_is_at_is_not_resumed(refused, train):
     folder = train("tiny", name="first")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     lock = runs.hold(folder)
+    (folder / "checkpoints" / "last.ckpt").rename(folder / "first.ckpt")  # as where none has been written yet
     (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9")
     assert line == "runs/first: another process is at this run; wait until it is done, or stop it with Ctrl-C"
     lock.release()
+    (folder / "first.ckpt").rename(folder / "checkpoints" / "last.ckpt")
     assert {path: path.read_bytes() for path in before} == before
     train("--resume", folder, "--trainer.max_steps=9")
 
