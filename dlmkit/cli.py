@@ -14,7 +14,7 @@ from dlmkit.mishaps import mishap
 
 __all__ = ["main", "parse", "parser"]
 
-_SHOW_EVERY = "show at every Nth validation; 0: at the test only (default: 1)"
+_SHOW_EVERY = "show at every Nth validation; 0: at the test only (default: 1, or as before)"
 _CHECKPOINT = "best, last, or a file of the checkpoints folder (default: best)"
 _ALLOW = "also let the recipe name classes of this package (repeat for several)"
 

@@ -427,12 +427,21 @@ def _override(recipe: Recipe, key: Key, value: Any) -> None:
             recipe.places[(*full, "class_path")] = COMMAND_LINE
             _merge(recipe, {word: {"class_path": value}}, {}, ())
         elif isinstance(value, dict) and isinstance(node.get(word), dict):
-            _merge(recipe, value, {}, full)
+            _merge(recipe, value, _typed_places(value, full), full)
         elif word.endswith("+"):
             _append(recipe, full, value, {})
         else:
             node[word] = value
             recipe.forget(full)
+            recipe.places.update(_typed_places(value, full))
+
+
+def _typed_places(value: Any, key: Key) -> dict[Key, str]:
+    """That all of a mapping was typed."""
+    places: dict[Key, str] = {}
+    for word, below in value.items() if isinstance(value, dict) else ():
+        places |= {(*key, word): COMMAND_LINE} | _typed_places(below, (*key, word))
+    return places
 
 
 def _below(node: dict[str, Any], word: str) -> Any:

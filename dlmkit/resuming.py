@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pydoc import locate
+from typing import TYPE_CHECKING, Any, cast
 
 from dlmkit import recipe as recipes
 from dlmkit import runs
@@ -31,7 +32,7 @@ def checkpoint_to_resume(engine: Engine, resumed: runs.Run | None) -> tuple[Path
 
     checkpoint = read_checkpoint(resumed.last)
     require_same_network(engine, checkpoint, resumed.last)
-    _require_same_optimiser(engine, resumed)
+    _require_same_optimisation(engine, resumed)
     done = int(checkpoint["global_step"])
     if 0 <= engine.trainer.max_steps <= done and resumed.summary.get("status") == "finished":
         remedy = f"ask for more, such as --trainer.max_steps={2 * done}"
@@ -56,14 +57,27 @@ def require_same_network(engine: Engine, checkpoint: dict[str, Any], path: Path)
         raise UserError(what, "use those that the run was started with", str(path))
 
 
-def _require_same_optimiser(engine: Engine, resumed: runs.Run) -> None:
+def _require_same_optimisation(engine: Engine, resumed: runs.Run) -> None:
+    """Refuse another optimiser or schedule, and options of a schedule whose whole curve is in the checkpoint."""
+    from dlmkit.schedules import RunSchedule
     from dlmkit.tasks.task import Task
 
     saved = recipes.from_config(resumed.config, resumed.folder.name).config["model"].get("init_args", {})
     task: Any = engine.model
-    for option in [each.option for each in task.optimisations()] if isinstance(task, Task) else ["optimizer"]:
-        before = (saved.get(option) or saved.get("optimizer") or {}).get("class_path")
+    made = [("optimizer", "lr_scheduler")]
+    if isinstance(task, Task):
+        made = [(each.option, each.schedule_option) for each in task.optimisations()]
+    for option, shared in ((option, word) for pair in made for option, word in zip(pair, made[0], strict=True)):
+        before = (saved.get(option) or saved.get(shared) or {}).get("class_path")
         now = engine.config.model.init_args.get(option)
+        key = ("model", "init_args", option)
         if before and now and now.class_path != before:
             what = f"the run was trained with {before}, not {now.class_path}"
-            raise engine.recipe.fault(("model", "init_args", option), what, "start a new run to change the optimiser")
+            raise engine.recipe.fault(key, what, f"start a new run to change the {_WORDS[shared]}")
+        if before and shared == "lr_scheduler" and engine.recipe.typed(("model", option)):
+            if not issubclass(cast(type, locate(before)), RunSchedule):
+                what = f"{before} goes on as it is in the checkpoint"
+                raise engine.recipe.fault(key, what, "start a new run to change it; dlmkit.WarmupCosine can be changed")
+
+
+_WORDS = {"optimizer": "optimiser", "lr_scheduler": "schedule"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -153,18 +154,22 @@ def create(runs: Path, name: str | None, recipe: str) -> Path:
 def hold(folder: Path) -> FileLock:
     """Keep a run to this process, until the lock is released or the process ends.
 
+    Where the file system has no locks, as some of a network, the run is not kept to anyone.
+
     Raises:
         UserError: If another process has it.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)  # such a lock would outlive a process that is killed
     try:
         lock.acquire(timeout=0)
     except Timeout:
         remedy = "wait until it is done, or stop it with Ctrl-C"
         raise UserError("another process is at this run", remedy, str(folder)) from None
     except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP):
+            return lock
         remedy = "copy it to where you can write, and go on with the copy"
         raise UserError(f"cannot be written: {error.strerror or error}", remedy, str(folder)) from None
     return lock

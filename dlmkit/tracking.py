@@ -112,6 +112,7 @@ class _Times:
             with path.open(newline="", encoding="utf-8") as file, contextlib.suppress(TypeError, ValueError, KeyError):
                 for row in csv.DictReader(file):  # up to where a power cut has torn it
                     self.rows.append((int(row["step"]), float(row["seconds"])))
+                    self._before = self.rows[-1][1]
 
     @property
     def seconds(self) -> float:

@@ -19,7 +19,7 @@ PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pypro
 LIGHT = ["__init__", "cli", "catalogue", "compare", "doctor", "errors", "inspection", "mishaps", "notation", "plugins"]
 LIGHT += ["recipe", "records", "resuming", "runs", "verbs", "testing/__init__", "testing/plugin", "scaffold/__init__"]
 LIGHT_MAY_IMPORT = {"yaml", "pytest", "packaging"}
-BUDGET = 5_700  # lines of code in the core, without kit and scaffold
+BUDGET = 5_750  # lines of code in the core, without kit and scaffold
 
 
 def sources(*folders):

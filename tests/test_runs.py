@@ -510,7 +510,9 @@ def test_a_resumed_run_has_no_summary_until_it_has_come_out_again(train, command
         assert command("run", "--resume", folder, "--trainer.max_steps=12").code == 130
     assert not (folder / "summary.json").exists()
     train("--resume", folder)  # only the test is left
-    assert json.loads((folder / "summary.json").read_text())["steps"] == 12
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 12 and summary["seconds"] > 0
+    assert len(json.loads((folder / "provenance.json").read_text())["resumed"]) == 2
 
 
 def test_a_task_without_a_test_is_trained_all_the_same(train, monkeypatch, command):
@@ -601,15 +603,41 @@ def test_what_is_laid_over_a_resumed_run_wins_over_the_checkpoint(command, train
     assert outcome.code == 0 and "given anew" not in outcome.out
 
 
-def test_a_schedule_of_torch_takes_what_is_typed_when_resuming(train):
-    import torch
-
+def test_a_schedule_whose_curve_is_in_the_checkpoint_cannot_be_changed(refused, train):
     words = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=100"]
     folder = train("tiny", *words, name="first")
-    for more, gamma in ((["--model.lr_scheduler.gamma=0.5"], 0.5), ([], 0.5)):
-        train("--resume", folder, *more, f"--trainer.max_steps={9 + (not more)}")
-        (state,) = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["lr_schedulers"]
-        assert (state["gamma"], state["step_size"]) == (gamma, 100)
+    (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9", "--model.lr_scheduler.gamma=0.5")
+    assert line.startswith("command line: torch.optim.lr_scheduler.StepLR goes on as it is in the checkpoint; start")
+    (line,) = refused("run", "--resume", folder, "--trainer.max_steps=9", "--model.lr_scheduler=dlmkit.WarmupCosine")
+    assert (
+        "trained with torch.optim.lr_scheduler.StepLR, not dlmkit.WarmupCosine; start a new run to change the" in line
+    )
+    train("--resume", folder, "--trainer.max_steps=9")
+
+
+def test_a_curve_over_the_run_takes_what_is_typed_when_resuming(command, train):
+    import torch
+
+    folder = train("tiny", "--model.lr_scheduler=dlmkit.WarmupCosine", name="first")
+    words = ["--trainer.max_steps=9", "--model.lr_scheduler={floor: 1.0, warmup: 2}"]
+    outcome = command("run", "--resume", folder, *words)
+    told = "given anew, so not as in the checkpoint: lr_scheduler.warmup 2, lr_scheduler.floor 1.0"
+    assert outcome.code == 0 and told in " ".join(outcome.out.split())
+    (group,) = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0][
+        "param_groups"
+    ]
+    assert group["lr"] == group["initial_lr"]  # at the floor, which is all of it
+
+
+def test_options_typed_together_win_over_the_checkpoint(train):
+    import torch
+
+    folder = train("tiny", name="first")
+    train("--resume", folder, "--trainer.max_steps=9", "--model.optimizer={lr: 0.5, weight_decay: 0.25}")
+    (group,) = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0][
+        "param_groups"
+    ]
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
 
 
 def test_how_often_a_run_shows_is_kept_when_it_is_resumed(train):
@@ -622,3 +650,36 @@ def test_how_often_a_run_shows_is_kept_when_it_is_resumed(train):
     assert shown(folder) == 0
     train("--resume", folder, "--trainer.max_steps=16", "--show-every=1")
     assert shown(folder) > 0
+
+
+def test_processes_are_told_together_that_another_one_is_at_the_run(train, site):
+    """The first one finds it out, and the second one does not wait for the first."""
+    import os
+    import subprocess
+    import sys
+
+    from dlmkit import runs
+
+    folder = train("tiny", name="first")
+    lock = runs.hold(folder)
+    several = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--trainer.max_steps=9"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
+    words = [sys.executable, "-m", "dlmkit", "run", "--resume", str(folder), *several]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment)
+    lock.release()
+    assert done.returncode == 2
+    assert done.stderr.count("another process is at this run") == 1 and "Traceback" not in done.stderr
+
+
+def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):
+    import errno
+
+    import filelock
+
+    from dlmkit import runs
+
+    def refusing(lock, **options):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refusing)
+    runs.hold(tmp_path).release()

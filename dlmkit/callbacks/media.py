@@ -45,7 +45,7 @@ class ShowMedia(Callback):
         """Take it up."""
         self._validations = state_dict["validations"]
         if self.given is None:
-            self.every = state_dict["every"]
+            self.every = state_dict.get("every", self.every)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

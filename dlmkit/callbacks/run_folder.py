@@ -66,6 +66,7 @@ class RunFolder(Callback):
     folder: Path = field(default=Path(), init=False)
     lock: FileLock | None = field(default=None, init=False)
     record: dict[str, Any] = field(default_factory=dict, init=False)
+    tracker: WandbLogger | None = field(default=None, init=False)
     metrics: MetricsFile | None = field(default=None, init=False)
 
     def __hash__(self) -> int:
@@ -75,15 +76,33 @@ class RunFolder(Callback):
         """Name and fill the folder on the first process, and tell all processes of it."""
         if stage != "fit":
             return
+        fault = None
         if trainer.is_global_zero:
-            self.folder = self.resumed or runs.create(self.parent, self.name, self.recipe)
-            self.hold(self.folder)
-            self.record = self._recorded(trainer)
-            if self.resumed is None:
-                self._write(trainer)
+            try:
+                self._open(trainer)
+            except UserError as error:
+                fault = error
+        folder, fault = trainer.strategy.broadcast((str(self.folder), fault))
+        if fault is not None:  # on every process, so that none waits for the first, which tells it
+            self.discard(trainer)
+            raise fault if trainer.is_global_zero else SystemExit(2)
+        self.folder = Path(folder)
+        self._place(trainer)
+        if trainer.is_global_zero:
             print_rows({"run": str(self.folder)})
-        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
-        self._place(trainer, self.record)
+
+    def _open(self, trainer: Trainer) -> None:
+        """Make the folder or take hold of it, and start the tracker."""
+        self.folder = self.resumed or runs.create(self.parent, self.name, self.recipe)
+        self.hold(self.folder)
+        self.record = self._recorded(trainer)
+        if self.resumed is None:
+            self.write(trainer)
+        if self.tracking.project is not None:
+            known = self.record["wandb"]
+            self.tracker = wandb_logger(
+                self.folder, known["project"], self.config, self.record, known["id"], self.tracking.checkpoints
+            )
 
     def hold(self, folder: Path) -> None:
         """Keep a run's folder to this process until it is released.
@@ -103,8 +122,7 @@ class RunFolder(Callback):
         if self.metrics is None:
             return
         if self.resumed is not None:
-            if trainer.is_global_zero:
-                self._write(trainer)
+            self.write(trainer)
             self.metrics.rewind(trainer.global_step)
             (self.folder / "summary.json").unlink(missing_ok=True)  # it is no longer what has come out
         self.metrics.times.start()
@@ -161,8 +179,10 @@ class RunFolder(Callback):
             known["checkpoints"] = self.tracking.checkpoints
         return record
 
-    def _write(self, trainer: Trainer) -> None:
-        """What a run is made from."""
+    def write(self, trainer: Trainer) -> None:
+        """Keep on the first process what the run is made from."""
+        if not trainer.is_global_zero:
+            return
         if self.resumed is None:
             runs.write_text(self.folder / "recipe.yaml", self.recipe_text)
         runs.write_text(self.folder / "config.yaml", self.config_text)
@@ -171,7 +191,7 @@ class RunFolder(Callback):
         if isinstance(data, DataModule):
             data.save(str(self.folder))
 
-    def _place(self, trainer: Trainer, record: dict[str, Any]) -> None:
+    def _place(self, trainer: Trainer) -> None:
         """Point checkpoints, media and loggers at the folder."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -185,12 +205,8 @@ class RunFolder(Callback):
                 logger.experiment.config.update(self.config, allow_val_change=True)
         self.metrics = MetricsFile(self.folder / "metrics.csv")
         loggers = [*trainer.loggers, self.metrics]
-        if trainer.is_global_zero and self.tracking.project is not None:
-            known = record["wandb"]
-            tracker = wandb_logger(
-                self.folder, known["project"], self.config, record, known["id"], self.tracking.checkpoints
-            )
-            loggers.append(tracker)
+        if self.tracker is not None:
+            loggers.append(self.tracker)
         trainer.loggers = loggers
 
 

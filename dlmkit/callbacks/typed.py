@@ -14,11 +14,11 @@ __all__ = ["TypedOptions"]
 
 
 class TypedOptions(Callback):
-    """Sets the options of optimisers and schedules that were given anew, after the checkpoint has set the old ones.
+    """Sets the options of optimisers that were given anew, after the checkpoint has set the old ones.
 
     Args:
         typed: Tells of an option that makes an optimiser or a schedule what was typed of it or laid over it, name to
-            value, such as ``lr``.
+            value, such as ``lr``. A schedule's is only told: a curve over the run is not in the checkpoint.
     """
 
     def __init__(self, typed: Callable[[str], dict[str, Any]]) -> None:
@@ -31,8 +31,8 @@ class TypedOptions(Callback):
             made = [(each.option, each.schedule_option) for each in pl_module.optimisations()]
         told: dict[str, None] = {}
         for optimizer, (option, schedule_option) in zip(trainer.optimizers, made, strict=False):
-            typed, curve = self.typed(option), self.typed(schedule_option)
-            for word, given in ((option, typed), (schedule_option, curve)):
+            typed = self.typed(option)
+            for word, given in ((option, typed), (schedule_option, self.typed(schedule_option))):
                 told |= dict.fromkeys(f"{word}.{name} {value}" for name, value in given.items())
             rate = typed.get("lr")
             for group in optimizer.param_groups:
@@ -42,10 +42,8 @@ class TypedOptions(Callback):
                     group["lr"] = rate * scheduled
                     group["initial_lr"] = rate
             for config in trainer.lr_scheduler_configs:
-                if getattr(config.scheduler, "optimizer", None) is not optimizer:
-                    continue
-                if rate is not None and hasattr(config.scheduler, "base_lrs"):
+                ours = getattr(config.scheduler, "optimizer", None) is optimizer
+                if ours and rate is not None and hasattr(config.scheduler, "base_lrs"):
                     config.scheduler.base_lrs = [rate] * len(config.scheduler.base_lrs)
-                vars(config.scheduler).update({k: v for k, v in curve.items() if k in vars(config.scheduler)})
         if told and trainer.is_global_zero:
             console.print(f"given anew, so not as in the checkpoint: {', '.join(told)}")

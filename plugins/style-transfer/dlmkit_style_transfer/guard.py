@@ -71,9 +71,10 @@ class Guard(nn.Module):
             return
         self._looked = True
         if bool(loss.detach() <= _JUMP * self.loss):  # what is not a number is a jump, too
+            if not torch.equal(pixels, self.picture):  # it has come from there at last
+                self.jumps.zero_()
             self.picture.copy_(pixels)
             self.loss.copy_(loss)
-            self.jumps.zero_()
         else:
             self._astray = pixels.detach().clone()
             self.jumps.add_(1)

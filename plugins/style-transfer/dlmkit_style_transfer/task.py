@@ -38,8 +38,8 @@ class StyleTransfer(StyleTask):
     the content picture, how it is painted are the Gram matrices of its activations on the style pictures. Both are
     computed once. V is the total variation. Before each look at the picture its pixels are brought into the
     range from 0 to 1. L-BFGS searches no step length here, and may jump out of where its quadratic holds: a step that
-    makes the loss a tenth larger is taken back. L-BFGS is told the way back as its last step; another optimiser begins
-    anew from there.
+    makes the loss a tenth larger is taken back. L-BFGS is told the way back as its last step, and from then on of each
+    step what is left of it within the range; another optimiser begins anew from there.
 
     References:
         | Image Style Transfer Using Convolutional Neural Networks (Gatys, Ecker & Bethge, 2016), equation 7

@@ -240,6 +240,18 @@ def test_after_a_jump_the_search_is_told_what_is_left_of_a_step_within_the_range
     assert torch.allclose(ends.flatten(), torch.tensor([0.0, 0.6]).repeat(24), atol=1e-4)
 
 
+def test_jumps_from_the_same_place_are_counted():
+    pixels = torch.nn.Parameter(torch.full((1, 3, 4, 4), 0.5))
+    guard, optimizer, found = Guard(pixels), torch.optim.LBFGS([pixels], lr=1.0, max_iter=1), []
+    for place, loss in ((0.5, 1.0), (0.6, 2.0), (0.5, 1.0), (0.7, 3.0), (0.5, 1.0), (0.4, 0.9)):
+        guard.begin(optimizer)
+        pixels.data.fill_(place)
+        guard.look(pixels, torch.tensor(loss))
+        guard.end(pixels, optimizer)
+        found.append(int(guard.jumps))
+    assert found == [0, 1, 1, 2, 2, 0]
+
+
 def test_the_search_is_careful_from_its_first_jump_until_the_loss_is_another_one():
     pixels = torch.nn.Parameter(torch.full((1, 3, 4, 4), 0.5))
     guard, optimizer, found = Guard(pixels), torch.optim.LBFGS([pixels], lr=1.0, max_iter=1), []
