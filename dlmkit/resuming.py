@@ -67,7 +67,7 @@ def _require_same_optimisation(engine: Engine, resumed: runs.Run) -> None:
     made = [("optimizer", "lr_scheduler")]
     if isinstance(task, Task):
         made = [(each.option, each.schedule_option) for each in task.optimisations()]
-    for option, shared in ((option, word) for pair in made for option, word in zip(pair, made[0], strict=True)):
+    for option, shared in ((option, word) for pair in made for option, word in zip(pair, _WORDS, strict=True)):
         before = (saved.get(option) or saved.get(shared) or {}).get("class_path")
         now = engine.config.model.init_args.get(option)
         key = ("model", "init_args", option)
