@@ -682,4 +682,6 @@ def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(filelock.FileLock, "acquire", refusing)
-    runs.hold(tmp_path).release()
+    lock = runs.hold(tmp_path)
+    assert not lock.is_locked
+    lock.release()
