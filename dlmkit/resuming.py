@@ -60,24 +60,24 @@ def require_same_network(engine: Engine, checkpoint: dict[str, Any], path: Path)
 def _require_same_optimisation(engine: Engine, resumed: runs.Run) -> None:
     """Refuse another optimiser or schedule, and options of a schedule whose whole curve is in the checkpoint."""
     from dlmkit.schedules import RunSchedule
-    from dlmkit.tasks.task import Task
+    from dlmkit.tasks.task import optimisation_options
 
     saved = recipes.from_config(resumed.config, resumed.folder.name).config["model"].get("init_args", {})
-    task: Any = engine.model
-    made = [("optimizer", "lr_scheduler")]
-    if isinstance(task, Task):
-        made = [(each.option, each.schedule_option) for each in task.optimisations()]
-    for option, shared in ((option, word) for pair in made for option, word in zip(pair, _WORDS, strict=True)):
-        before = (saved.get(option) or saved.get(shared) or {}).get("class_path")
+
+    def saved_class(option: str, shared: str, word: str) -> str | None:
+        """The class that the run was trained with, if the one asked for is not another."""
+        before: str | None = (saved.get(option) or saved.get(shared) or {}).get("class_path")
         now = engine.config.model.init_args.get(option)
-        key = ("model", "init_args", option)
         if before and now and now.class_path != before:
             what = f"the run was trained with {before}, not {now.class_path}"
-            raise engine.recipe.fault(key, what, f"start a new run to change the {_WORDS[shared]}")
-        if before and shared == "lr_scheduler" and engine.recipe.typed(("model", option)):
-            if not issubclass(cast(type, locate(before)), RunSchedule):
-                what = f"{before} goes on as it is in the checkpoint"
-                raise engine.recipe.fault(key, what, "start a new run to change it; dlmkit.WarmupCosine can be changed")
+            raise engine.recipe.fault(("model", "init_args", option), what, f"start a new run to change the {word}")
+        return before
 
-
-_WORDS = {"optimizer": "optimiser", "lr_scheduler": "schedule"}
+    for option, schedule_option in optimisation_options(engine.model):
+        saved_class(option, "optimizer", "optimiser")
+        schedule = saved_class(schedule_option, "lr_scheduler", "schedule")
+        given = engine.recipe.typed(("model", schedule_option))
+        if schedule and given and not issubclass(cast(type, locate(schedule)), RunSchedule):
+            what = f"{schedule} goes on as it is in the checkpoint"
+            remedy = "start a new run to change it; dlmkit.WarmupCosine can be changed"
+            raise engine.recipe.fault(("model", "init_args", schedule_option), what, remedy)

@@ -203,6 +203,6 @@ def wandb_logger(
             settings=wandb.Settings(silent=True, console="off"),
         )
     except (wandb.errors.Error, ValueError) as error:
-        what = f"Weights & Biases refuses the run: {' '.join(str(error).split())}"
+        what = f"Weights & Biases refuses the run: {error}"
         raise UserError(what, "set WANDB_MODE=offline to track it here; wandb sync sends it later", "--wandb") from None
     return WandbLogger(experiment=run, log_model=checkpoints)

@@ -139,8 +139,8 @@ def _fit_and_test(engine: Engine, recipe: Recipe, options: argparse.Namespace, r
     from dlmkit import screen
     from dlmkit.callbacks.checkpoints import Interrupted
 
-    if resumed is not None and engine.trainer.world_size == 1:  # several are told together, when they have found
-        _folder(engine).hold(resumed.folder)  # each other
+    if resumed is not None and engine.trainer.world_size == 1:  # several are told together, by RunFolder
+        _folder(engine).hold(resumed.folder)
     checkpoint, done_before = checkpoint_to_resume(engine, resumed)
     if engine.trainer.is_global_zero:
         _print_head(engine)
@@ -158,9 +158,9 @@ def _fit_and_test(engine: Engine, recipe: Recipe, options: argparse.Namespace, r
             raise
         raise fault from None
     if engine.trainer.global_step == done_before:  # training was at its end: only the test is left
+        _folder(engine).write(engine.trainer)
         loop = engine.trainer.fit_loop.epoch_loop
         loop._batches_that_stepped = max(loop._batches_that_stepped, done_before)
-        _folder(engine).write(engine.trainer)
         epochs: Any = engine.trainer.fit_loop.epoch_progress
         if epochs.current.processed < epochs.current.started:
             epochs.increment_processed()
@@ -171,7 +171,6 @@ def _fit_and_test(engine: Engine, recipe: Recipe, options: argparse.Namespace, r
         _finish(engine, {**_folder(engine).metrics.latest(), **metrics}, baselines, best)
         screen.console.print()
         _print_outcome(engine, metrics, baselines)
-
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dlmkit.screen import console
-from dlmkit.tasks.task import Task
+from dlmkit.tasks.task import optimisation_options
 
 __all__ = ["TypedOptions"]
 
@@ -26,9 +26,7 @@ class TypedOptions(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set them, and say so."""
-        made = [("optimizer", "lr_scheduler")]
-        if isinstance(pl_module, Task):
-            made = [(each.option, each.schedule_option) for each in pl_module.optimisations()]
+        made = optimisation_options(pl_module)
         told: dict[str, None] = {}
         for optimizer, (option, schedule_option) in zip(trainer.optimizers, made, strict=False):
             typed = self.typed(option)

@@ -23,7 +23,7 @@ from dlmkit.schedules import RunSchedule
 from dlmkit.seeds import run_seed
 from dlmkit.tasks.plateau import StepOnPlateau
 
-__all__ = ["Metrics", "Optimisation", "Task", "with_metrics"]
+__all__ = ["Metrics", "Optimisation", "Task", "optimisation_options", "with_metrics"]
 
 Stage = Literal["train", "val", "test"]
 Metrics = Mapping[str, Tensor | tuple[Tensor, int]]
@@ -59,6 +59,13 @@ class Optimisation(NamedTuple):
     parameters: Iterable[nn.Parameter]
     schedule_option: str
     schedule: LRSchedulerCallable | None
+
+
+def optimisation_options(module: LightningModule) -> list[tuple[str, str]]:
+    """The options that make each optimiser and its schedule; a module that is no task has Lightning's usual ones."""
+    if isinstance(module, Task):
+        return [(each.option, each.schedule_option) for each in module.optimisations()]
+    return [("optimizer", "lr_scheduler")]
 
 
 class Task(LightningModule, ABC):
